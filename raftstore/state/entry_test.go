@@ -1,0 +1,203 @@
+package state
+
+import (
+	"bytes"
+	"math"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"github.com/ringfort/ringfort/internal/kverr"
+)
+
+func drawAnyRequest(t *rapid.T) RequestID {
+	if rapid.Bool().Draw(t, "anonymous") {
+		return RequestID{}
+	}
+	return RequestID{
+		Client:     ClientID{rapid.ByteMax(2).Draw(t, "client")},
+		Number:     rapid.Uint64Min(1).Draw(t, "number"),
+		LowestOpen: rapid.Uint64().Draw(t, "lowest open"),
+		NotAfter:   rapid.Uint64().Draw(t, "not after"),
+	}
+}
+
+func drawAnyEntry(t *rapid.T) Entry {
+	e := Entry{
+		ShardTime: rapid.Uint64Max(MaxVersion).Draw(t, "shard time"),
+		Term:      rapid.Uint64().Draw(t, "term"),
+		Proposal: ProposalID{
+			Replica: rapid.Uint64().Draw(t, "replica"),
+			Nonce:   rapid.Uint64().Draw(t, "nonce"),
+			Counter: rapid.Uint64().Draw(t, "counter"),
+		},
+	}
+	for range rapid.IntRange(0, 6).Draw(t, "ops") {
+		op := Op{
+			Kind:    rapid.SampledFrom([]OpKind{OpPut, OpDelete}).Draw(t, "kind"),
+			Key:     rapid.SliceOfN(rapid.Byte(), 1, 8).Draw(t, "key"),
+			Request: drawAnyRequest(t),
+		}
+		if op.Kind == OpPut {
+			op.Value = rapid.SliceOfN(rapid.Byte(), 0, 8).Draw(t, "value")
+		}
+		e.Ops = append(e.Ops, op)
+	}
+	return e
+}
+
+func TestEntryRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		e := drawAnyEntry(t)
+		b := e.AppendTo([]byte("before"))[len("before"):]
+		bound := EntryOverhead
+		for i := range e.Ops {
+			bound += OpSize(&e.Ops[i])
+		}
+		if len(b) > bound {
+			t.Fatalf("%d bytes are over the bound of %d", len(b), bound)
+		}
+		got, err := DecodeEntry(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(e, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatal(diff)
+		}
+		checkStrict(t, b, func(b []byte) error { _, err := DecodeEntry(b); return err })
+	})
+}
+
+func TestOpSizeBoundsTheLargestOp(t *testing.T) {
+	op := Op{
+		Kind: OpPut, Key: make([]byte, MaxKeyBytes), Value: make([]byte, MaxValueBytes),
+		Request: RequestID{Client: ClientID{1}, Number: 1, LowestOpen: 1 << 63, NotAfter: 1 << 63},
+	}
+	with := Entry{ShardTime: MaxVersion, Term: math.MaxUint64, Ops: []Op{op},
+		Proposal: ProposalID{math.MaxUint64, math.MaxUint64, math.MaxUint64}}
+	if n := len(with.AppendTo(nil)); n > EntryOverhead+OpSize(&op) {
+		t.Errorf("%d bytes are over the bound of %d", n, EntryOverhead+OpSize(&op))
+	}
+}
+
+func TestEntryRefused(t *testing.T) {
+	put := Op{Kind: OpPut, Key: []byte("k"), Value: []byte("v")}
+	numbered := put
+	numbered.Request = RequestID{Client: ClientID{7}, Number: 1, NotAfter: 1}
+	base := (&Entry{Term: 1, Ops: []Op{put}}).AppendTo(nil)
+	head := bytes.IndexByte(base, 'k') - 2
+	edit := func(b []byte, at int, v byte) []byte {
+		b = bytes.Clone(b)
+		b[at] = v
+		return b
+	}
+	twice := (&Entry{Term: 1, Ops: []Op{numbered, numbered}}).AppendTo(nil)
+	second := bytes.LastIndexByte(twice, 'k') - 2
+	spelledOut := append(edit(twice[:second+5], second, byte(OpPut)|headRequest), numbered.Request.Client[:]...)
+	spelledOut = append(spelledOut, twice[second+5:]...)
+
+	for _, tc := range []struct {
+		name string
+		b    []byte
+		kind kverr.Kind
+	}{
+		{"empty", nil, kverr.Internal},
+		{"over the limit", make([]byte, MaxEntryBytes+1), kverr.Internal},
+		{"operation of a newer build", edit(base, head, 3), kverr.Format},
+		{"operation 0", edit(base, head, 0), kverr.Format},
+		{"unknown head bit", edit(base, head, byte(OpPut)|0x40), kverr.Internal},
+		{"same client as nobody", edit(base, head, byte(OpPut)|headRequest|headSameClient), kverr.Internal},
+		{"same client without request", edit(base, head, byte(OpPut)|headSameClient), kverr.Internal},
+		{"empty key", append(base[:head:head], byte(OpDelete), 0, 0), kverr.Internal},
+		{"client spelled out twice", spelledOut, kverr.Internal},
+		{"more operations than bytes", edit(base, head-1, 100), kverr.Internal},
+	} {
+		_, err := DecodeEntry(tc.b)
+		wantKind(t, tc.name, err, tc.kind)
+	}
+}
+
+func TestOpValidate(t *testing.T) {
+	key := []byte("k")
+	for _, tc := range []struct {
+		name string
+		op   Op
+		ok   bool
+	}{
+		{"put", Op{Kind: OpPut, Key: key, Value: []byte("v")}, true},
+		{"put of nothing", Op{Kind: OpPut, Key: key}, true},
+		{"delete", Op{Kind: OpDelete, Key: key}, true},
+		{"longest", Op{Kind: OpPut, Key: make([]byte, MaxKeyBytes), Value: make([]byte, MaxValueBytes)}, true},
+		{"no kind", Op{Key: key}, false},
+		{"kind 3", Op{Kind: 3, Key: key}, false},
+		{"empty key", Op{Kind: OpPut}, false},
+		{"long key", Op{Kind: OpDelete, Key: make([]byte, MaxKeyBytes+1)}, false},
+		{"long value", Op{Kind: OpPut, Key: key, Value: make([]byte, MaxValueBytes+1)}, false},
+		{"delete with value", Op{Kind: OpDelete, Key: key, Value: []byte("v")}, false},
+	} {
+		err := tc.op.Validate()
+		if tc.ok != (err == nil) {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		e := Entry{Term: 1, Ops: []Op{tc.op}}
+		if panics := panics(func() { e.AppendTo(nil) }); panics == tc.ok {
+			t.Errorf("%s: encoding panics: %t", tc.name, panics)
+		}
+		if !tc.ok {
+			wantKind(t, tc.name, err, kverr.Invalid)
+		}
+	}
+}
+
+func TestEncodingRefusesWhatDecodingRefuses(t *testing.T) {
+	big := Op{Kind: OpPut, Key: []byte("k"), Value: make([]byte, MaxValueBytes)}
+	for name, e := range map[string]Entry{
+		"shard time":      {ShardTime: MaxVersion + 1},
+		"many operations": {Ops: make([]Op, MaxEntryOps+1)},
+		"many bytes":      {Ops: []Op{big, big}},
+	} {
+		if !panics(func() { e.AppendTo(nil) }) {
+			t.Errorf("%s: encoding does not panic", name)
+		}
+	}
+}
+
+func panics(fn func()) (yes bool) {
+	defer func() { yes = recover() != nil }()
+	fn()
+	return false
+}
+
+func TestDecodeEntryAllocatesOnlyTheOps(t *testing.T) {
+	e := benchEntry(64)
+	b := e.AppendTo(nil)
+	n := testing.AllocsPerRun(100, func() {
+		if _, err := DecodeEntry(b); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n > 1 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func FuzzDecodeEntry(f *testing.F) {
+	f.Add((&Entry{Term: 1}).AppendTo(nil))
+	f.Add(benchEntry(3).AppendTo(nil))
+	f.Add((&Entry{Term: 7, ShardTime: 1 << 50, Ops: []Op{
+		{Kind: OpDelete, Key: []byte("k")},
+		{Kind: OpPut, Key: []byte("k"), Request: RequestID{Number: 9, LowestOpen: 3, NotAfter: 1 << 60}},
+		{Kind: OpDelete, Key: []byte("k"), Request: RequestID{Number: 8, LowestOpen: 11}},
+	}}).AppendTo(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := DecodeEntry(b)
+		if err != nil {
+			return
+		}
+		if again := e.AppendTo(nil); !bytes.Equal(again, b) {
+			t.Fatalf("%x decodes to what is written as %x", b, again)
+		}
+	})
+}
