@@ -1,0 +1,98 @@
+package logstore
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringfort/ringfort/internal/kverr"
+)
+
+// Options say where the database is and how it behaves. Zero means the default
+// where one is named.
+type Options struct {
+	// FS holds everything. Default: the machine's file system.
+	FS vfs.FS
+	// Dir is created when missing, its parent must be durable. The database is
+	// Dir/db, the high-water mark Dir/highwater.
+	Dir string
+	// Cache and FileCache may be shared with other databases; nil means private
+	// ones. A FileCache must have been made for the same Cache.
+	Cache     *pebble.Cache
+	FileCache *pebble.FileCache
+	// MemTableBytes is the size of one memtable. Default 64 MiB: entries that are
+	// truncated before their memtable is full never reach a table. It bounds the
+	// log that is replayed at start, too.
+	MemTableBytes uint64
+	// SyncPacing is how long a sync waits for other groups that took part in the
+	// last two; 0 is never. It saves fsyncs and costs up to that much latency.
+	SyncPacing time.Duration
+	// LogCacheBytes bounds the entries kept in memory for raft to read again, all
+	// groups together. Default 64 MiB; negative is no cache.
+	LogCacheBytes int64
+	// Logger gets what operators should know. Default: nobody.
+	Logger *slog.Logger
+	// Fatal is called once, when the database can no longer be trusted. It must
+	// end the process; where it returns (tests), it must do so by the time Close
+	// is called, and must not call Close itself. Required.
+	Fatal func(error)
+	// BeforeSync injects delays and hangs in tests (M1): the writer calls it before
+	// each synced commit. It must have returned by the time Close is called.
+	BeforeSync func()
+}
+
+const (
+	defaultMemTableBytes = 64 << 20
+	defaultLogCacheBytes = 64 << 20
+)
+
+func (o Options) withDefaults() (Options, error) {
+	switch {
+	case o.Dir == "":
+		return o, kverr.New(kverr.Invalid, "logstore: no directory given")
+	case o.Fatal == nil:
+		return o, kverr.New(kverr.Invalid, "logstore: a fatal handler is required")
+	case o.SyncPacing < 0:
+		return o, kverr.New(kverr.Invalid, "logstore: sync pacing of %s is below 0", o.SyncPacing)
+	}
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = defaultMemTableBytes
+	}
+	if o.LogCacheBytes == 0 {
+		o.LogCacheBytes = defaultLogCacheBytes
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// pebbleOptions are tuned for a log: written once in order, read from the cache,
+// and deleted by ranges from its beginning, mostly before it leaves the memtable.
+func (d *DB) pebbleOptions() *pebble.Options {
+	o := &pebble.Options{
+		FS:        stalledFS{d.opts.FS, d},
+		Cache:     d.opts.Cache,
+		FileCache: d.opts.FileCache,
+		// The default is the oldest format, in which a flipped byte silently ends
+		// the log; the newest notices, from the second WAL on (see Open).
+		FormatMajorVersion:          pebble.FormatNewest,
+		MemTableSize:                d.opts.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		// Few reads reach the tables, and a write stall would hold up all groups.
+		L0CompactionThreshold: 8,
+		L0StopWritesThreshold: 1000,
+		Logger:                pebbleLogger{d},
+		EventListener:         d.events(),
+	}
+	// FlushDelayDeleteRange stays off, the keeper does it: Pebble's own timer
+	// would rotate the WAL of a dead database, and panic.
+	o.Experimental.EnableDeleteOnlyCompactionExcises = func() bool { return true }
+	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	return o
+}
