@@ -1,0 +1,129 @@
+package raftstore
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/transport"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+const (
+	// reconcileEvery bounds how long a lost observation goes unnoticed: Raft's
+	// observer channel drops what it cannot deliver at once.
+	reconcileEvery = 250 * time.Millisecond
+	// deposedGrace is how long a deposed leader waits for the log to tell what
+	// became of its proposals before it answers "outcome unknown".
+	deposedGrace = 500 * time.Millisecond
+)
+
+// tenure is this replica's leadership of one term. It serves once its clock has
+// had a round and the term's first entry is applied here.
+type tenure struct {
+	term  uint64
+	ready atomic.Bool
+	over  chan struct{} // closed when it ends
+	clock shardClock    // the lead goroutine's alone
+}
+
+func wantedObservation(o *raft.Observation) bool {
+	switch o.Data.(type) {
+	case raft.RaftState, raft.LeaderObservation:
+		return true
+	}
+	return false
+}
+
+// watch follows Raft's state and begins and ends tenures.
+func (g *Group) watch() {
+	tick := time.NewTicker(reconcileEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-g.closing:
+			return
+		case <-g.observations:
+		case <-tick.C:
+		}
+		g.reconcile()
+	}
+}
+
+// leading reports whether this replica leads the term it names. Raft changes
+// state before term when it steps down, and S1 keeps both on one goroutine, so
+// a leader seen between two equal terms led that term.
+func (g *Group) leading() (term uint64, ok bool) {
+	before := g.raft.CurrentTerm()
+	state := g.raft.State()
+	return before, state == raft.Leader && g.raft.CurrentTerm() == before
+}
+
+// reconcile compares what Raft says with the current tenure and the leader last
+// reported. Only the watch goroutine calls it.
+func (g *Group) reconcile() {
+	term, leads := g.leading()
+	current := g.tenure.Load()
+	if current != nil && (!leads || current.term != term) {
+		g.endTenure(current)
+		current = nil
+	}
+	if leads && current == nil {
+		g.tenure.Store(&tenure{term: term, over: make(chan struct{})})
+		g.store.counters.electionsWon.Add(1)
+		signal(g.elected)
+	}
+	g.reportLeader()
+}
+
+// endTenure stops serving: what waits is refused, what is in flight gets the
+// grace. With nil it ends whatever tenure there is.
+func (g *Group) endTenure(t *tenure) {
+	if t == nil {
+		if t = g.tenure.Load(); t == nil {
+			return
+		}
+	}
+	if !g.tenure.CompareAndSwap(t, nil) {
+		return
+	}
+	t.ready.Store(false)
+	close(t.over)
+	g.queue.close(g.notServing())
+	g.waiters.deposed(t.term, time.Now().Add(deposedGrace))
+	g.reads.fail(g.notServing())
+}
+
+func (g *Group) notServing() error {
+	return &kverr.Error{Kind: kverr.NotLeader, Shard: uint64(g.shard), Message: "leadership of the shard was lost"}
+}
+
+// reportLeader tells the store's owner about a leader it has not heard of.
+func (g *Group) reportLeader() {
+	term := g.raft.CurrentTerm()
+	_, id := g.raft.LeaderWithID()
+	if g.raft.CurrentTerm() != term {
+		return // between terms; the next observation settles it
+	}
+	hint := shardmap.LeaderHint{Shard: g.shard, Term: term}
+	if id != "" {
+		node, _, err := transport.ParseServerID(string(id))
+		if err != nil {
+			g.store.opts.Logger.Error("raft names a leader with a malformed id", "shard", g.shard, "id", id, "err", err)
+			return
+		}
+		hint.Node = node
+		g.leaderless.Store(0)
+	} else {
+		g.leaderless.CompareAndSwap(0, int64(g.store.opts.Clock.Mono())+1)
+	}
+	if last := g.leader.Load(); last != nil && *last == hint {
+		return
+	}
+	g.leader.Store(&hint)
+	if hint.Node != "" && g.store.opts.Events.Leader != nil {
+		g.store.opts.Events.Leader(hint)
+	}
+}

@@ -1,0 +1,59 @@
+package raftstore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+// raftLogger gives raft's log lines to slog, one level down: what raft calls
+// info is news only to someone who debugs a group.
+func raftLogger(logger *slog.Logger, shard shardmap.ShardID) hclog.Logger {
+	if !logger.Enabled(context.Background(), slog.LevelWarn) {
+		return hclog.NewNullLogger()
+	}
+	return hclog.New(&hclog.LoggerOptions{
+		Name:        fmt.Sprintf("shard-%d", shard),
+		Level:       hclog.Info,
+		Output:      lineWriter{logger.With("shard", shard)},
+		DisableTime: true,
+	})
+}
+
+// lineWriter takes hclog's "[LEVEL] text" lines.
+type lineWriter struct{ logger *slog.Logger }
+
+func (w lineWriter) Write(line []byte) (int, error) {
+	n := len(line)
+	level := slog.LevelDebug
+	if end := bytes.IndexByte(line, ']'); len(line) > 0 && line[0] == '[' && end > 0 {
+		switch string(line[1:end]) {
+		case "ERROR":
+			level = slog.LevelWarn // a lost vote or heartbeat; our own errors are errors
+		case "WARN":
+			level = slog.LevelInfo
+		}
+		line = line[end+1:]
+	}
+	w.logger.Log(context.Background(), level, string(bytes.TrimSpace(line)))
+	return n, nil
+}
+
+// pebbleLogger gives Pebble's log lines to slog. Fatalf takes the node down: it
+// is called where Pebble cannot go on, and must not return to it.
+type pebbleLogger struct {
+	logger *slog.Logger
+	fatal  func(error)
+}
+
+func (l pebbleLogger) Infof(format string, args ...any)  { l.logger.Debug(fmt.Sprintf(format, args...)) }
+func (l pebbleLogger) Errorf(format string, args ...any) { l.logger.Warn(fmt.Sprintf(format, args...)) }
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.fatal(fmt.Errorf("pebble: "+format, args...))
+	select {} // in production Fatal has ended the process; in tests the node is dead
+}

@@ -1,0 +1,105 @@
+package raftstore
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringfort/ringfort/internal/clock"
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/transport"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+// Events tell the owner of a Store what happened. They are called from the
+// store's goroutines, must not block and must not call back into the store.
+type Events struct {
+	// Leader is called when this node learns of a shard's leader.
+	Leader func(shardmap.LeaderHint)
+	// Applied is called after a batch of the system shard was applied.
+	Applied func(shardmap.ShardID)
+}
+
+// Options configure a Store. Zero means the default where one is named.
+type Options struct {
+	Dir     string          // holds the log and state databases
+	FS      vfs.FS          // default: the machine's, with disk health checks
+	Self    shardmap.NodeID // this node
+	Clock   clock.Clock
+	Nonce   uint64 // random, new for every process start (rule L6)
+	Logger  *slog.Logger
+	Network *transport.Network
+	Events  Events
+
+	// Fatal is called when the node must not go on (rule P10: a failed log
+	// write, a corrupt entry). In production it ends the process; in tests it
+	// marks the node dead, and the store answers nobody from then on.
+	Fatal func(error)
+
+	// ElectionTimeout is how long a follower waits for a silent leader before
+	// it campaigns: between one and two of it. It is the heartbeat timeout and
+	// the leader's lease as well (rule S1). Default 1 s. Raising it makes
+	// failover slower, lowering it makes a busy disk look like a dead leader.
+	ElectionTimeout time.Duration
+	// SyncPacing lets a log sync wait for company from other groups. Default 0.
+	SyncPacing time.Duration
+	// EntriesInFlight is how many small entries a shard has in flight. Default
+	// 1: what waits meanwhile is merged into the next, larger entry.
+	EntriesInFlight int
+	// MaxEntryBytes is where merging stops. Default 256 KiB.
+	MaxEntryBytes int
+	// MaxQueuedBytes and MaxQueuedOps bound the writes of one shard that wait
+	// or are in flight; beyond them writes are refused as Overloaded. Defaults
+	// 32 MiB and 16384.
+	MaxQueuedBytes int
+	MaxQueuedOps   int
+	// MaxQueuedReads bounds the keys of one shard's reads that wait. Default 16384.
+	MaxQueuedReads int
+	// CacheBytes is the block cache that both databases share. Default 256 MiB.
+	CacheBytes int64
+	// MemTableBytes is the size of one state memtable. Default 64 MiB.
+	MemTableBytes uint64
+	// ReadWorkers execute confirmed reads. Default 4.
+	ReadWorkers int
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.ElectionTimeout, time.Second)
+	setDefault(&o.EntriesInFlight, 1)
+	setDefault(&o.MaxEntryBytes, 256<<10)
+	setDefault(&o.MaxQueuedBytes, 32<<20)
+	setDefault(&o.MaxQueuedOps, 16384)
+	setDefault(&o.MaxQueuedReads, 16384)
+	setDefault(&o.CacheBytes, 256<<20)
+	setDefault(&o.MemTableBytes, 64<<20)
+	setDefault(&o.ReadWorkers, 4)
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.Dir == "":
+		return kverr.New(kverr.Invalid, "raftstore: no directory given")
+	case o.Self == "":
+		return kverr.New(kverr.Invalid, "raftstore: no node id given")
+	case o.Clock == nil || o.Network == nil || o.Fatal == nil:
+		return kverr.New(kverr.Invalid, "raftstore: clock, network and fatal handler are required")
+	case o.Nonce == 0:
+		return kverr.New(kverr.Invalid, "raftstore: the process nonce must be random, not 0")
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+
+	"github.com/ringfort/ringfort/raftstore/state"
+)
+
+// stateOptions are those of the state database. It has no write-ahead log: the
+// Raft log is the log of all it holds, so no byte is journalled twice, and what
+// a crash leaves is a prefix in commit order. Each setting named by a comment
+// closes a trap of that layout.
+func (s *Store) stateOptions() *pebble.Options {
+	o := &pebble.Options{
+		FS:                          s.opts.FS,
+		Cache:                       s.cache,
+		FileCache:                   s.files,
+		FormatMajorVersion:          pebble.FormatNewest, // the default is the oldest: no excise
+		DisableWAL:                  true,
+		MemTableSize:                s.opts.MemTableBytes,
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       1000, // a stall holds the commit lock of all shards
+		Logger:                      pebbleLogger{s.opts.Logger.With("db", "state"), s.fatal},
+	}
+	// A flushable ingest lives in the write-ahead log, and there is none.
+	o.Experimental.DisableIngestAsFlushable = func() bool { return true }
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	listener := &pebble.EventListener{
+		BackgroundError: func(err error) { s.opts.Logger.Error("state database: background work failed", "err", err) },
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			s.fatal(fmt.Errorf("raftstore: state database is corrupt: %s", info))
+		},
+		DiskSlow: func(info pebble.DiskSlowInfo) { s.opts.Logger.Warn("state database: slow disk", "info", info.String()) },
+		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			s.opts.Logger.Warn("state database: writes stall", "reason", info.Reason)
+		},
+	}
+	listener.EnsureDefaults(nil)
+	o.EventListener = listener
+	return o
+}
+
+// Get implements state.Reader.
+func (r kvReader) Get(key []byte) ([]byte, bool, error) {
+	v, closer, err := r.Reader.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	// The value must outlive the closer; readers keep few and small ones.
+	v = append([]byte(nil), v...)
+	return v, true, closer.Close()
+}
+
+// Scan implements state.Reader.
+func (r kvReader) Scan(from, to []byte, fn func(k, v []byte) error) error {
+	return scan(r.Reader, &pebble.IterOptions{LowerBound: from, UpperBound: to}, fn)
+}
+
+func scan(r pebble.Reader, o *pebble.IterOptions, fn func(k, v []byte) error) (err error) {
+	it, err := r.NewIter(o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for ok := it.First(); ok; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return err
+		}
+		if err := fn(it.Key(), v); err != nil {
+			return err
+		}
+	}
+	return it.Error()
+}
+
+// durableReader sees only what has been flushed.
+type durableReader struct{ db *pebble.DB }
+
+func (r durableReader) Get(key []byte) ([]byte, bool, error) {
+	var value []byte
+	found := false
+	end := append(append([]byte(nil), key...), 0)
+	err := r.Scan(key, end, func(_, v []byte) error {
+		value, found = append([]byte(nil), v...), true
+		return nil
+	})
+	return value, found, err
+}
+
+func (r durableReader) Scan(from, to []byte, fn func(k, v []byte) error) error {
+	return scan(r.db, &pebble.IterOptions{LowerBound: from, UpperBound: to, OnlyReadGuaranteedDurable: true}, fn)
+}
+
+// batchWriter writes into a Pebble batch.
+type batchWriter struct{ *pebble.Batch }
+
+var _ state.Writer = batchWriter{}
+
+func (w batchWriter) Set(k, v []byte) error { return w.Batch.Set(k, v, nil) }
+func (w batchWriter) Delete(k []byte) error { return w.Batch.Delete(k, nil) }

@@ -1,0 +1,191 @@
+package raftstore
+
+import (
+	"time"
+
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/state"
+)
+
+const (
+	// largeEntry is the size from which more entries are put in flight: their
+	// transfer then costs more than their sync, so overlapping pays.
+	largeEntry = 128 << 10
+	// largeInFlight is how many large entries are in flight at most.
+	largeInFlight = 4
+	// MaxWriteBytes bounds the encoded operations of one Write.
+	MaxWriteBytes = 12 << 20
+)
+
+// Propose hands writes to the shard. See Write for how and when it is answered.
+func (g *Group) Propose(w *Write) {
+	c := &writeCall{Write: w}
+	if len(w.Ops) == 0 {
+		c.refuse(phaseWaiting, kverr.New(kverr.Invalid, "a write without operations"))
+		return
+	}
+	if t := g.tenure.Load(); t == nil || !t.ready.Load() || g.transferring.Load() {
+		c.refuse(phaseWaiting, g.unavailable())
+		return
+	}
+	if err := g.queue.put(c); err != nil {
+		if kverr.KindOf(err) == kverr.Overloaded {
+			g.store.counters.overloaded.Add(uint64(len(w.Ops)))
+		}
+		c.refuse(phaseWaiting, err)
+	}
+}
+
+// lead serves one tenure after another until the group closes. It is the
+// shard's only proposer, so entries reach Raft in the order they were stamped.
+func (g *Group) lead() {
+	for {
+		select {
+		case <-g.closing:
+			return
+		case <-g.elected:
+		}
+		t := g.tenure.Load()
+		if t == nil || !g.openTenure(t) {
+			continue
+		}
+		g.serve(t)
+	}
+}
+
+// openTenure makes the tenure ready: a clock round of this term (T1), then an
+// entry of this term applied here, so that every earlier commit is too.
+func (g *Group) openTenure(t *tenure) bool {
+	p := g.propose(t, nil, 0)
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.applied:
+	case <-t.over:
+		return false
+	case <-g.closing:
+		return false
+	}
+	if !p.landed {
+		return false
+	}
+	t.ready.Store(true)
+	g.queue.open(func() bool { return g.tenure.Load() == t })
+	return true
+}
+
+// serve proposes what waits, merged, until the tenure ends.
+func (g *Group) serve(t *tenure) {
+	for {
+		select {
+		case <-t.over:
+			return
+		case <-g.closing:
+			return
+		case <-g.queue.ready:
+		}
+		if !g.awaitRoom(t) {
+			return
+		}
+		calls, bytes := g.queue.take(g.store.opts.MaxEntryBytes)
+		if len(calls) == 0 {
+			continue
+		}
+		if g.propose(t, calls, bytes) == nil {
+			return
+		}
+	}
+}
+
+// awaitRoom waits until another entry may be in flight. While it waits, what
+// arrives is merged: small entries in flight are worse than one larger entry.
+func (g *Group) awaitRoom(t *tenure) bool {
+	for {
+		entries, bytes := g.waiters.inFlight(t.term)
+		if entries < g.store.opts.EntriesInFlight ||
+			entries < largeInFlight && bytes >= entries*largeEntry {
+			return true
+		}
+		select {
+		case <-t.over:
+			return false
+		case <-g.closing:
+			return false
+		case <-g.landed:
+		}
+	}
+}
+
+// propose puts one entry into Raft's log. It returns nil, with the calls
+// refused as not applied, when the tenure ends before that.
+func (g *Group) propose(t *tenure, calls []*writeCall, bytes int) *proposal {
+	stamp, ok := g.stamp(t)
+	if !ok {
+		for _, c := range calls {
+			c.refuse(phaseBusy, g.notServing())
+		}
+		g.queue.release(calls)
+		return nil
+	}
+	entry := state.Entry{
+		ShardTime: stamp,
+		Term:      t.term,
+		Proposal: state.ProposalID{
+			Replica: uint64(g.replica), Nonce: g.store.opts.Nonce, Counter: g.store.proposals.Add(1),
+		},
+	}
+	n := 0
+	for _, c := range calls {
+		n += len(c.Ops)
+	}
+	entry.Ops = make([]state.Op, 0, n)
+	for _, c := range calls {
+		entry.Ops = append(entry.Ops, c.Ops...)
+	}
+	data := entry.AppendTo(make([]byte, 0, bytes+entryOverhead))
+
+	p := &proposal{id: entry.Proposal, term: t.term, calls: calls, bytes: len(data), applied: make(chan struct{})}
+	g.waiters.add(p)
+	for _, c := range calls {
+		c.move(phaseBusy, phaseProposed)
+	}
+	g.store.counters.entriesProposed.Add(1)
+	g.store.counters.writesProposed.Add(uint64(n))
+
+	// The future is not waited for: it may never resolve. The waiter table and
+	// the apply loop tell the outcome. No timeout: this blocks only while Raft's
+	// main loop is in a log sync, and ends when Raft shuts down.
+	g.raft.Apply(data, 0)
+	select {
+	case <-t.over: // too late for endTenure to have seen this proposal
+		g.waiters.deposed(t.term, time.Now().Add(deposedGrace))
+	default:
+	}
+	return p
+}
+
+// entryOverhead covers an entry's header.
+const entryOverhead = 128
+
+// stamp takes shard time from the tenure's clock, after a clock round when the
+// clock asks for one.
+func (g *Group) stamp(t *tenure) (uint64, bool) {
+	clk := g.store.opts.Clock
+	for {
+		if now, ok := t.clock.stamp(clk.WallMicros(), clk.Mono()); ok {
+			return now, true
+		}
+		clocks, voters, ok := g.clockRound(t)
+		if !ok {
+			return 0, false
+		}
+		t.clock.step(g.view.Load().time, clocks, voters, clk.WallMicros(), clk.Mono())
+	}
+}
+
+// proposalLeft makes room for what waits. It runs in the apply loop.
+func (g *Group) proposalLeft(p *proposal) {
+	g.queue.release(p.calls)
+	signal(g.landed)
+}

@@ -1,0 +1,262 @@
+package raftstore
+
+import (
+	"sync"
+	"time"
+
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/state"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+// Get reads keys linearizably. See Read for how and when it is answered.
+func (g *Group) Get(r *Read) {
+	c := &readCall{Read: r, since: time.Now()}
+	if len(r.Keys) == 0 {
+		c.refuse(phaseWaiting, kverr.New(kverr.Invalid, "a read without keys"))
+		return
+	}
+	if t := g.tenure.Load(); t == nil || !t.ready.Load() {
+		c.refuse(phaseWaiting, g.unavailable())
+		return
+	}
+	if err := g.reads.add(c); err != nil {
+		g.store.counters.overloaded.Add(uint64(len(r.Keys)))
+		c.refuse(phaseWaiting, err)
+		return
+	}
+	g.store.confirmer.enqueue(g)
+}
+
+// readBacklog is the reads of one group that wait: for the next confirm round,
+// in one, or for their index to be applied.
+type readBacklog struct {
+	maxKeys int
+
+	mu struct {
+		sync.Mutex
+		keys    int
+		open    map[*readCall]struct{}
+		pending []*readCall // for the next round
+		parked  []parkedReads
+		closed  error
+	}
+}
+
+// parkedReads are confirmed and wait for an index.
+type parkedReads struct {
+	index uint64
+	calls []*readCall
+}
+
+func newReadBacklog(maxKeys int) *readBacklog {
+	b := &readBacklog{maxKeys: maxKeys}
+	b.mu.open = make(map[*readCall]struct{})
+	return b
+}
+
+func (b *readBacklog) add(c *readCall) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.closed != nil {
+		return b.mu.closed
+	}
+	if b.mu.keys > 0 && b.mu.keys+len(c.Keys) > b.maxKeys {
+		return &kverr.Error{Kind: kverr.Overloaded, RetryAfter: overloadedRetry,
+			Message: "too many reads wait for the shard; try again shortly"}
+	}
+	b.mu.keys += len(c.Keys)
+	b.mu.open[c] = struct{}{}
+	b.mu.pending = append(b.mu.pending, c)
+	return nil
+}
+
+// takePending hands the waiting reads to a round (R3: its readers are fixed now).
+func (b *readBacklog) takePending() []*readCall {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	calls := b.mu.pending
+	b.mu.pending = nil
+	return calls
+}
+
+// requeue returns reads of a round without a majority to the next one.
+func (b *readBacklog) requeue(calls []*readCall) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range calls {
+		if _, open := b.mu.open[c]; open {
+			b.mu.pending = append(b.mu.pending, c)
+		}
+	}
+}
+
+func (b *readBacklog) hasPending() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.mu.pending) > 0
+}
+
+func (b *readBacklog) park(index uint64, calls []*readCall) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.parked = append(b.mu.parked, parkedReads{index, calls})
+}
+
+// reached takes out the confirmed reads whose index is applied.
+func (b *readBacklog) reached(applied uint64) []*readCall {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.mu.parked) == 0 {
+		return nil
+	}
+	var calls []*readCall
+	rest := b.mu.parked[:0]
+	for _, p := range b.mu.parked {
+		if p.index <= applied {
+			calls = append(calls, p.calls...)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	clear(b.mu.parked[len(rest):])
+	b.mu.parked = rest
+	return calls
+}
+
+// gone drops answered reads from the account.
+func (b *readBacklog) gone(calls ...*readCall) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range calls {
+		if _, open := b.mu.open[c]; open {
+			delete(b.mu.open, c)
+			b.mu.keys -= len(c.Keys)
+		}
+	}
+}
+
+// fail refuses every read that is not being executed.
+func (b *readBacklog) fail(err error) {
+	b.refuse(err, func(*readCall) bool { return true })
+}
+
+// expire refuses the reads past their deadline; late says why, for a reader
+// that waited in vain for a quorum.
+func (b *readBacklog) expire(now time.Time, late func() error) {
+	b.mu.Lock()
+	any := false
+	for c := range b.mu.open {
+		if now.After(c.Deadline) {
+			any = true
+			break
+		}
+	}
+	b.mu.Unlock()
+	if any {
+		b.refuse(late(), func(c *readCall) bool { return now.After(c.Deadline) })
+	}
+}
+
+func (b *readBacklog) refuse(err error, which func(*readCall) bool) {
+	b.mu.Lock()
+	var gone []*readCall
+	for c := range b.mu.open {
+		if which(c) && c.move(phaseWaiting, phaseBusy) {
+			gone = append(gone, c)
+			delete(b.mu.open, c)
+			b.mu.keys -= len(c.Keys)
+		}
+	}
+	b.mu.Unlock()
+	for _, c := range gone {
+		c.refuse(phaseBusy, err)
+	}
+}
+
+func (b *readBacklog) close(err error) {
+	b.mu.Lock()
+	b.mu.closed = err
+	b.mu.Unlock()
+	b.fail(err)
+}
+
+// release lets confirmed reads run once their index is applied (R2).
+func (g *Group) release(index uint64, calls []*readCall) {
+	g.reads.park(index, calls)
+	g.run(g.reads.reached(g.view.Load().applied))
+}
+
+func (g *Group) run(calls []*readCall) {
+	if len(calls) > 0 {
+		g.store.readers.submit(readTask{g, calls})
+	}
+}
+
+// execute answers reads of one group from one view.
+func (g *Group) execute(calls []*readCall) {
+	ready := calls[:0]
+	for _, c := range calls {
+		if c.move(phaseWaiting, phaseBusy) {
+			ready = append(ready, c)
+		}
+	}
+	if len(ready) == 0 {
+		return
+	}
+	snap := g.store.state.NewSnapshot()
+	defer snap.Close()
+	view := kvReader{snap}
+	// The arc is judged in the view that answers: a split applied meanwhile has
+	// changed both together.
+	rec, found, err := state.ReadRecord(view, g.Record().Arc.From)
+	var applied state.AppliedState
+	if err == nil && found {
+		applied, found, err = state.LoadApplied(view, rec.Arc.From)
+	}
+	if err == nil && !found {
+		err = kverr.New(kverr.Internal, "shard %d: its record is gone", g.shard)
+	}
+	var key []byte
+	for _, c := range ready {
+		if err != nil {
+			c.refuse(phaseBusy, err)
+			continue
+		}
+		var values []Value
+		values, key, err = g.lookup(view, rec, c.Keys, key)
+		if err != nil {
+			c.refuse(phaseBusy, err)
+			continue
+		}
+		if c.move(phaseBusy, phaseAnswered) {
+			c.Done(values, applied.LastVersion, nil)
+		}
+	}
+	g.reads.gone(ready...)
+}
+
+func (g *Group) lookup(view kvReader, rec shardmap.Record, keys [][]byte, buf []byte) ([]Value, []byte, error) {
+	values := make([]Value, len(keys))
+	for i, k := range keys {
+		slot := state.SlotFor(rec.Shard, k)
+		if !rec.Arc.Contains(slot) {
+			values[i].WrongShard = true
+			continue
+		}
+		buf = state.DataKey(buf[:0], slot, k)
+		raw, found, err := view.Get(buf)
+		if err != nil {
+			return nil, buf, kverr.New(kverr.Internal, "shard %d: read: %w", g.shard, err)
+		}
+		if !found {
+			continue
+		}
+		val, err := state.DecodeValue(raw)
+		if err != nil {
+			return nil, buf, kverr.New(kverr.Internal, "shard %d: stored value: %w", g.shard, err)
+		}
+		values[i] = Value{Found: true, Version: val.Version, Data: val.Data}
+	}
+	return values, buf, nil
+}

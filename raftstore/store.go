@@ -1,0 +1,270 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/logstore"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+// sweepEvery is how late a passed deadline may be noticed.
+const sweepEvery = 20 * time.Millisecond
+
+// Store is the replicas of one node: two databases and the groups on them.
+// Safe for concurrent use.
+type Store struct {
+	opts  Options
+	cache *pebble.Cache
+	files *pebble.FileCache
+	state *pebble.DB
+	log   *logstore.DB
+
+	confirmer *confirmer
+	readers   *readPool
+	sweeper   sync.WaitGroup
+	stopSweep chan struct{}
+	proposals atomic.Uint64
+	counters  struct {
+		entriesProposed, writesProposed, readRounds, readsConfirmed, electionsWon, overloaded atomic.Uint64
+	}
+	dead atomic.Bool // Fatal was called: nothing may be acknowledged any more
+
+	births sync.Mutex // one Create at a time
+
+	mu struct {
+		sync.RWMutex
+		groups  map[shardmap.ShardID]*Group
+		stopped bool
+	}
+}
+
+// Open opens the databases in o.Dir and starts every group found there. Errors
+// name what is wrong with which group; nothing is started then.
+func Open(o Options) (*Store, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{opts: o, stopSweep: make(chan struct{})}
+	s.mu.groups = make(map[shardmap.ShardID]*Group)
+	if err := s.openDatabases(); err != nil {
+		return nil, err
+	}
+	s.confirmer = newConfirmer(s)
+	s.readers = newReadPool(o.ReadWorkers)
+	s.sweeper.Go(s.sweep)
+	o.Network.OnConfirm(s.confirm)
+	if err := s.boot(); err != nil {
+		return nil, errors.Join(err, s.Stop(context.Background()))
+	}
+	return s, nil
+}
+
+func (s *Store) openDatabases() (err error) {
+	fs, dir := s.opts.FS, s.opts.Dir
+	if err := makeDurableDirs(fs, dir); err != nil {
+		return err
+	}
+	s.cache = pebble.NewCache(s.opts.CacheBytes)
+	s.files = pebble.NewFileCache(4, 1024)
+	s.log, err = logstore.Open(logstore.Options{
+		FS: fs, Dir: fs.PathJoin(dir, "log"), Cache: s.cache, FileCache: s.files,
+		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Fatal: s.fatal,
+	})
+	if err == nil {
+		s.state, err = pebble.Open(fs.PathJoin(dir, "state"), s.stateOptions())
+		if err != nil {
+			err = errors.Join(fmt.Errorf("raftstore: open state database: %w", err), s.log.Close())
+		}
+	}
+	if err != nil {
+		s.files.Unref()
+		s.cache.Unref()
+	}
+	return err
+}
+
+// makeDurableDirs makes the directories of both databases so that a power cut
+// cannot take a directory away with the synced files in it.
+func makeDurableDirs(fs vfs.FS, dir string) error {
+	for _, sub := range []string{"log", "state"} {
+		if err := fs.MkdirAll(fs.PathJoin(dir, sub), 0o700); err != nil {
+			return fmt.Errorf("raftstore: make %s: %w", fs.PathJoin(dir, sub), err)
+		}
+	}
+	for _, d := range []string{dir, fs.PathDir(dir)} {
+		f, err := fs.OpenDir(d)
+		if err != nil {
+			return fmt.Errorf("raftstore: open directory %s: %w", d, err)
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("raftstore: sync directory %s: %w", d, err)
+		}
+	}
+	return nil
+}
+
+// fatal takes the node out of service for good (P10).
+func (s *Store) fatal(err error) {
+	s.dead.Store(true)
+	s.opts.Logger.Error("the node cannot go on", "err", err)
+	s.opts.Fatal(err)
+}
+
+// Group returns the local replica of a shard.
+func (s *Store) Group(id shardmap.ShardID) (*Group, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	g, ok := s.mu.groups[id]
+	return g, ok
+}
+
+// Groups returns all local replicas by shard.
+func (s *Store) Groups() []*Group {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	groups := make([]*Group, 0, len(s.mu.groups))
+	for _, g := range s.mu.groups {
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, func(a, b *Group) int { return int(a.shard) - int(b.shard) })
+	return groups
+}
+
+// Counters returns running totals since Open.
+func (s *Store) Counters() Counters {
+	log := s.log.Stats()
+	return Counters{
+		EntriesProposed: s.counters.entriesProposed.Load(),
+		WritesProposed:  s.counters.writesProposed.Load(),
+		LogSyncs:        log.Syncs,
+		LogEntries:      log.Entries,
+		LogBytes:        log.Bytes,
+		ReadRounds:      s.counters.readRounds.Load(),
+		ReadsConfirmed:  s.counters.readsConfirmed.Load(),
+		ElectionsWon:    s.counters.electionsWon.Load(),
+		Overloaded:      s.counters.overloaded.Load(),
+	}
+}
+
+// sweep answers calls whose deadline has passed and brings reads of a lost
+// confirm round into the next one.
+func (s *Store) sweep() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stopSweep:
+			return
+		case now := <-tick.C:
+			for _, g := range s.Groups() {
+				g.queue.expire(now)
+				g.waiters.expire(now)
+				g.reads.expire(now, g.unavailable)
+				if g.reads.hasPending() {
+					s.confirmer.enqueue(g)
+				}
+			}
+		}
+	}
+}
+
+// HandOver transfers the leadership of every group led here to another voter,
+// all at once, until ctx ends. Those that could not be handed over are elected
+// anew when this node is gone.
+func (s *Store) HandOver(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, g := range s.Groups() {
+		if g.tenure.Load() == nil {
+			continue
+		}
+		wg.Go(func() {
+			if err := g.TransferLeadership(ctx, ""); err != nil {
+				s.opts.Logger.Warn("leadership not handed over", "shard", g.shard, "err", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Stop stops every group, flushes the state so that a restart replays nothing,
+// and closes the databases. Call HandOver first for a graceful stop. The error
+// joins all that went wrong; after a Fatal nothing is flushed.
+func (s *Store) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	if s.mu.stopped {
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.stopped = true
+	groups := s.mu.groups
+	s.mu.groups = make(map[shardmap.ShardID]*Group)
+	s.mu.Unlock()
+
+	close(s.stopSweep)
+	s.sweeper.Wait()
+	var wg sync.WaitGroup
+	errs := make(chan error, len(groups))
+	for _, g := range groups {
+		wg.Go(func() { errs <- g.stop() })
+	}
+	wg.Wait()
+	close(errs)
+	var err error
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	s.confirmer.close()
+	s.readers.close()
+	if !s.dead.Load() {
+		// The state database has no log of its own: what is not flushed is
+		// replayed from the Raft log at the next start.
+		if e := s.state.Flush(); e != nil {
+			err = errors.Join(err, fmt.Errorf("raftstore: flush state: %w", e))
+		}
+	}
+	err = errors.Join(err, s.state.Close(), s.log.Close())
+	s.files.Unref()
+	s.cache.Unref()
+	return err
+}
+
+func (s *Store) register(g *Group) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.stopped {
+		return kverr.New(kverr.Closed, "raftstore: the store is stopped")
+	}
+	s.mu.groups[g.shard] = g
+	return nil
+}
+
+// restart replaces a group by a new one on the same replica, as if its node had
+// been restarted: a supervised way out of states that raft cannot leave.
+func (s *Store) restart(g *Group) error {
+	s.births.Lock()
+	defer s.births.Unlock()
+	if current, ok := s.Group(g.shard); !ok || current != g {
+		return nil // stopped or restarted meanwhile
+	}
+	s.opts.Logger.Warn("restarting a group in place", "shard", g.shard)
+	rec := g.Record()
+	if err := g.stop(); err != nil {
+		return fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
+	}
+	fresh, err := s.open(rec)
+	if err != nil {
+		return fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
+	}
+	return s.register(fresh)
+}
