@@ -1,0 +1,304 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+const (
+	// maxInFlight and maxInFlightBytes bound what one connection has sent and
+	// not had answered. What is beyond waits in the queue, which holds nothing
+	// but callers that wait: that is the back-pressure.
+	maxInFlight      = 4096
+	maxInFlightBytes = 8 << 20
+	// attemptPatience is how long a sent attempt, or a node that says nothing at
+	// all, is waited for before another replica is asked. It catches nodes that
+	// are stopped or cut off without their connections breaking.
+	attemptPatience = 2 * time.Second
+	// connectPatience is how long an attempt waits for a connection.
+	connectPatience = 500 * time.Millisecond
+	// suspicion is how long a node that let an attempt wait in vain is passed
+	// over, unless it says something earlier.
+	suspicion = time.Second
+)
+
+// phase is the state of a connection.
+type phase int32
+
+const (
+	phaseIdle       phase = iota // nothing wanted it yet; takes calls
+	phaseConnecting              // first try, or first after a break; takes calls
+	phaseReady                   // a stream is open; takes calls
+	phaseLeaving                 // the node said that it is going away
+	phaseDown                    // not reachable; tried again in the background
+	phaseClosed                  // for good
+)
+
+var (
+	errLeaderMoved = errors.New("the shard's leader moved while the operation was under way")
+	errSilent      = errors.New("no answer in time")
+	errLeaving     = errors.New("the node is going away")
+	errRetired     = errors.New("the node has left the cluster")
+)
+
+// conn is the client's one connection to one node: a queue, a stream, and what
+// was sent on it. Its goroutines are run, which connects and then reads, and
+// beneath it write. A call given to submit comes back to its driver exactly
+// once: through the driver's channel, or from withdraw or review.
+type conn struct {
+	client *Client
+	seed   bool          // named by the target; never retired
+	kick   chan struct{} // wakes the writer
+	cancel context.CancelFunc
+	ctx    context.Context // ends with the connection, never carries a call's
+
+	// For readers without the lock; written under it.
+	phase        atomic.Int32
+	suspectUntil atomic.Int64 // instant
+
+	mu        sync.Mutex
+	expect    shardmap.NodeID // who must answer there; empty: anybody (a seed)
+	node      shardmap.NodeID // who answered; empty before the first hello
+	addresses []string        // where it may be reached, the next to try first
+	cause     error           // of the last failure
+	queue     callQueue
+	pending   map[uint64]*call // sent, by id
+	bytes     int              // of pending
+	nextID    uint64
+	parked    bool // the writer sleeps until kicked
+	lane      *lane
+	maxFrame  int
+	lastHeard instant
+}
+
+func newConn(c *Client, expect shardmap.NodeID, address string) *conn {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &conn{
+		client: c, seed: expect == "", expect: expect, node: expect, addresses: []string{address},
+		kick: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
+		pending: make(map[uint64]*call), maxFrame: defaultMaxFrame,
+	}
+}
+
+func (n *conn) inPhase(p phase) bool { return phase(n.phase.Load()) == p }
+
+// open reports whether the connection takes calls.
+func (n *conn) open() bool { return phase(n.phase.Load()) <= phaseReady }
+
+// usable reports whether it takes calls and there is hope that it answers.
+func (n *conn) usable(now instant) bool { return n.open() && instant(n.suspectUntil.Load()) <= now }
+
+// submit takes over the calls of batch, or none of them and says why.
+func (n *conn) submit(batch *callQueue, now instant) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.inPhase(phaseIdle) {
+		n.startLocked()
+	}
+	if !n.open() {
+		return n.cause
+	}
+	for c := batch.pop(); c != nil; c = batch.pop() {
+		c.try.stage, c.try.at = stageQueued, now
+		n.queue.push(c)
+	}
+	n.wakeWriterLocked()
+	return nil
+}
+
+// start connects if nothing has yet.
+func (n *conn) start() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.inPhase(phaseIdle) {
+		n.startLocked()
+	}
+}
+
+func (n *conn) startLocked() {
+	if !n.client.spawn(n.run) {
+		n.cause = ErrClosed
+		n.phase.Store(int32(phaseClosed))
+		return
+	}
+	n.phase.Store(int32(phaseConnecting))
+}
+
+func (n *conn) wakeWriterLocked() {
+	if n.parked {
+		n.parked = false
+		select {
+		case n.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// withdraw takes a call back. It returns false when the call has ended already
+// and is on its way through the driver's channel. Otherwise the stage that it
+// returns tells whether the attempt may be applied.
+func (n *conn) withdraw(c *call) (stage, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.takeBackLocked(c)
+}
+
+func (n *conn) takeBackLocked(c *call) (was stage, ok bool) {
+	was = c.try.stage
+	switch was {
+	case stageNone:
+		return was, false
+	case stageQueued:
+		n.queue.remove(c)
+	case stageSent:
+		delete(n.pending, c.try.id)
+		n.bytes -= operationCost(c)
+		n.wakeWriterLocked()
+	}
+	c.try.stage = stageNone
+	return was, true
+}
+
+// review looks at a call that has waited. Either its patience is over, then the
+// call is taken back with its event set, or it stays and review says when to
+// look again. ok is false when the call has ended already.
+func (n *conn) review(c *call, now instant) (over bool, again instant, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var due instant
+	switch {
+	case c.try.stage == stageNone:
+		return false, 0, false
+	case c.try.stage == stageSent && c.identity == identityNone && c.isWrite():
+		// It cannot be sent again, so there is nothing better than to wait.
+		return false, c.deadline, true
+	case c.try.stage == stageSent:
+		// Longer each time: a slow shard is not helped by ever more copies.
+		due = c.try.at + attemptPatience<<min(c.late, 4)
+	case n.inPhase(phaseReady):
+		// The node is busy. As long as it answers others, the queue moves on.
+		due = max(c.try.at, n.lastHeard) + attemptPatience
+	default:
+		due = c.try.at + connectPatience
+	}
+	if now < due {
+		return false, due, true
+	}
+	if n.lastHeard <= c.try.at {
+		n.suspectUntil.Store(int64(now + suspicion))
+	}
+	c.late++
+	was, _ := n.takeBackLocked(c)
+	c.try.event, c.try.cause = eventUnsent, errSilent
+	if was == stageSent {
+		c.try.event = eventBroken
+	}
+	return true, 0, true
+}
+
+// evict gives up the attempts for a shard whose leader is elsewhere by now, so
+// that they need not wait for a node that may never answer.
+func (n *conn) evict(shard shardmap.ShardID) {
+	n.mu.Lock()
+	var out ended
+	for c := n.queue.head; c != nil; {
+		next := c.try.next
+		if c.try.shard == shard {
+			n.queue.remove(c)
+			out.add(c, eventRerouted, nil)
+		}
+		c = next
+	}
+	for id, c := range n.pending {
+		if c.try.shard == shard && !(c.identity == identityNone && c.isWrite()) {
+			delete(n.pending, id)
+			n.bytes -= operationCost(c)
+			out.add(c, eventBroken, errLeaderMoved)
+		}
+	}
+	n.wakeWriterLocked()
+	n.mu.Unlock()
+	out.deliver()
+}
+
+// moveTo changes the phase and returns the queued calls, and with all the sent
+// ones too, to their drivers.
+func (n *conn) moveTo(p phase, cause error, queued event, all bool) {
+	n.mu.Lock()
+	if n.inPhase(phaseClosed) {
+		p, cause = phaseClosed, n.cause
+	}
+	n.phase.Store(int32(p))
+	n.cause = cause
+	var out ended
+	for c := n.queue.pop(); c != nil; c = n.queue.pop() {
+		out.add(c, queued, cause)
+	}
+	if all {
+		for _, c := range n.pending {
+			out.add(c, eventBroken, cause)
+		}
+		clear(n.pending)
+		n.bytes = 0
+	}
+	n.wakeWriterLocked()
+	n.mu.Unlock()
+	out.deliver()
+}
+
+// close ends the connection for good; its goroutines end soon after.
+func (n *conn) close(cause error) {
+	n.moveTo(phaseClosed, cause, eventUnsent, true)
+	n.cancel()
+}
+
+// setAddress makes the address that the map gives known.
+func (n *conn) setAddress(address string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.addresses[0] == address || len(n.addresses) > 1 && n.addresses[1] == address:
+	case n.seed:
+		// What the user wrote stays: it may be the only name reachable from here.
+		n.addresses = []string{n.addresses[0], address}
+	default:
+		n.addresses = []string{address}
+	}
+}
+
+// name is the node's id, empty while unknown.
+func (n *conn) name() shardmap.NodeID {
+	if n == nil {
+		return ""
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.node
+}
+
+// ended collects calls under a connection's lock for delivery outside it.
+type ended []*call
+
+func (e *ended) add(c *call, ev event, cause error) {
+	c.try.stage, c.try.event, c.try.cause = stageNone, ev, cause
+	*e = append(*e, c)
+}
+
+// deliver never blocks: a driver's channel has room for all its calls.
+func (e ended) deliver() {
+	for _, c := range e {
+		c.try.owner.done <- c
+	}
+}
+
+// lastCause is why the node could not be reached last time, if so.
+func (n *conn) lastCause() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cause
+}

@@ -1,0 +1,115 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/ringfort/ringfort/internal/clock"
+)
+
+// DefaultTimeout bounds a call whose context has no deadline, unless
+// WithTimeout says otherwise.
+const DefaultTimeout = 10 * time.Second
+
+// Clock is the pair of readings that a client estimates shard time from. Timers
+// and deadlines are not taken from it but from package time.
+type Clock interface {
+	// WallMicros is the wall clock in microseconds since the Unix epoch.
+	WallMicros() uint64
+	// Mono is a monotonic clock from an arbitrary start.
+	Mono() time.Duration
+}
+
+// Option configures a Client at Open.
+type Option func(*config)
+
+type config struct {
+	timeout     time.Duration
+	block       bool
+	logger      *slog.Logger
+	clock       Clock
+	random      io.Reader
+	credentials credentials.TransportCredentials
+	dialer      func(ctx context.Context, address string) (net.Conn, error)
+	dialOptions []grpc.DialOption
+}
+
+func newConfig(opts []Option) (config, error) {
+	cfg := config{
+		timeout:     DefaultTimeout,
+		logger:      slog.New(slog.DiscardHandler),
+		clock:       clock.NewSystem(),
+		random:      rand.Reader,
+		credentials: insecure.NewCredentials(),
+	}
+	for _, opt := range opts {
+		opt(&cfg)
+	}
+	if cfg.timeout <= 0 {
+		return cfg, invalid("open", "", "the timeout must be positive, not %v", cfg.timeout)
+	}
+	return cfg, nil
+}
+
+// WithTimeout bounds every call whose context has no deadline of its own. The
+// default is DefaultTimeout.
+func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
+
+// WithBlock makes Open wait, within its context or else the timeout, until one
+// endpoint has answered. Without it Open connects nothing.
+func WithBlock() Option { return func(c *config) { c.block = true } }
+
+// WithLogger sends what happens to connections to l. Keys and values are never
+// logged. The default discards.
+func WithLogger(l *slog.Logger) Option { return func(c *config) { c.logger = l } }
+
+// WithClock replaces the machine's clocks.
+func WithClock(k Clock) Option { return func(c *config) { c.clock = k } }
+
+// WithRand replaces crypto/rand as the source of client ids and of jitter. It
+// is read at Open only, 32 bytes.
+func WithRand(r io.Reader) Option { return func(c *config) { c.random = r } }
+
+// WithTransportCredentials sets up TLS, or another transport security. The
+// default is none at all, meant for nodes that listen on loopback only.
+func WithTransportCredentials(t credentials.TransportCredentials) Option {
+	return func(c *config) { c.credentials = t }
+}
+
+// WithDialer replaces the way connections are made, for proxies and in-memory
+// networks. The address is the endpoint as written in the target or the map.
+func WithDialer(dial func(ctx context.Context, address string) (net.Conn, error)) Option {
+	return func(c *config) { c.dialer = dial }
+}
+
+// WithDialOptions adds gRPC dial options, after the client's own.
+func WithDialOptions(opts ...grpc.DialOption) Option {
+	return func(c *config) { c.dialOptions = append(c.dialOptions, opts...) }
+}
+
+// ReadOption configures one read. There is none yet: reads are linearizable.
+type ReadOption func(*call)
+
+// WriteOption configures one write.
+type WriteOption func(*call)
+
+// WithRequestID gives the write an identity that outlives this client: repeated
+// under the same id, even by another process, it takes effect at most once. The
+// write must be the same each time; another one under a used id is answered
+// with the first one's answer.
+func WithRequestID(id RequestID) WriteOption {
+	return func(c *call) { c.given, c.identity = id, identityGiven }
+}
+
+// WithoutRequestID sends the write without an identity, which saves the shards
+// remembering it. It is tried again only when it was certainly not applied; in
+// doubt it fails with ErrInDoubt.
+func WithoutRequestID() WriteOption { return func(c *call) { c.identity = identityNone } }

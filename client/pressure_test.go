@@ -1,0 +1,128 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
+)
+
+// P9: what is in flight is bounded; the rest waits with its callers and was
+// never sent.
+func TestP9_InFlightIsBounded(t *testing.T) {
+	for name, size := range map[string]int{"operations": 10, "bytes": 100_000} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, 1)
+				w.nodes[0].script(silent)
+				c := w.open("n1:7400", WithBlock())
+				pairs := make([]KV, 6000)
+				value := make([]byte, size)
+				for i := range pairs {
+					pairs[i] = KV{fmt.Sprint(i), value}
+				}
+				results, err := c.PutMany(within(t, time.Second), pairs)
+				if !errors.Is(err, ErrInDoubt) {
+					t.Fatal(err)
+				}
+				want := maxInFlight
+				if most := maxInFlightBytes / (size + operationOverhead); most < want {
+					want = most
+				}
+				sent := len(w.nodes[0].operations())
+				doubt := 0
+				for _, r := range results {
+					var e *Error
+					if !errors.As(r.Err, &e) || e.Kind != ErrTimeout || e.InDoubt != (e.Attempts > 0) {
+						t.Fatal(r.Err)
+					}
+					if e.InDoubt {
+						doubt++
+					}
+				}
+				if sent != doubt || sent > want || sent < want*9/10 {
+					t.Fatalf("%d sent, %d in doubt, the bound is %d", sent, doubt, want)
+				}
+				if n := c.topology.seeds[0]; n.queue.count != 0 || len(n.pending) != 0 || n.bytes != 0 {
+					t.Fatalf("left behind: %d queued, %d pending, %d bytes", n.queue.count, len(n.pending), n.bytes)
+				}
+			})
+		})
+	}
+}
+
+// A full connection to a node that answers is waited for, however long it takes;
+// the calls keep their place.
+func TestBusyNodeIsWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		type held struct {
+			s  *fakeSession
+			op *kvv1.Operation
+		}
+		work := make(chan held, 20000)
+		w.nodes[0].script(func(s *fakeSession, op *kvv1.Operation) *kvv1.Answer {
+			work <- held{s, op}
+			return nil
+		})
+		go func() { // 2000 operations per second
+			for h := range work {
+				time.Sleep(time.Second / 2000)
+				h.s.send(&kvv1.ServerFrame{Answers: []*kvv1.Answer{success(h.op)}})
+			}
+		}()
+		c := w.open("n1:7400", WithBlock())
+		w.nodes[0].push(&kvv1.ServerFrame{Leaders: []*kvv1.LeaderHint{{Shard: 2, Term: 1, NodeId: string(w.nodes[0].id)}}})
+		time.Sleep(time.Millisecond)
+		// 4096 in flight take about as long as an attempt's patience, so what
+		// waits behind them waits longer.
+		keys := make([]string, 10000)
+		for i := range keys {
+			keys[i] = fmt.Sprint(i)
+		}
+		began := time.Now()
+		if _, err := c.GetMany(within(t, 20*time.Second), keys); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 4900*time.Millisecond || took > 8*time.Second {
+			t.Fatalf("took %v", took)
+		}
+		close(work)
+	})
+}
+
+func TestEachCallHasOneAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		// Every answer comes three times, and with ones that nobody asked for.
+		w.nodes[0].script(func(s *fakeSession, op *kvv1.Operation) *kvv1.Answer {
+			a := success(op)
+			a.Value = append([]byte(nil), op.GetKey()...)
+			s.send(&kvv1.ServerFrame{Answers: []*kvv1.Answer{a, a, {Id: op.GetId() + 1000}, {Id: 0}}})
+			return a
+		})
+		c := w.open("n1:7400")
+		done := make(chan error)
+		for i := range 20 {
+			go func() {
+				for j := range 50 {
+					key := fmt.Sprint(i, j)
+					item, err := c.Get(context.Background(), key)
+					if err != nil || string(item.Value) != key {
+						done <- fmt.Errorf("%s read %q, %v", key, item.Value, err)
+						return
+					}
+				}
+				done <- nil
+			}()
+		}
+		for range 20 {
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
