@@ -1,0 +1,78 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	sigKill   = unix.SIGKILL
+	sigPause  = unix.SIGSTOP
+	sigResume = unix.SIGCONT
+	sigStop   = unix.SIGTERM
+)
+
+// Kill ends nodes as a crash would, with SIGKILL, and returns when they are
+// gone. With no name it kills all, as nearly at once as it can. A node that
+// does not run is an error (ErrNotRunning), after the others were killed.
+func (c *Cluster) Kill(ctx context.Context, names ...string) error {
+	return c.signalAndWait(ctx, sigKill, names, gone)
+}
+
+// Pause stops nodes in their tracks with SIGSTOP: they hold their sockets and
+// locks and answer nothing. It returns when the kernel says they stand still.
+func (c *Cluster) Pause(ctx context.Context, names ...string) error {
+	return c.signalAndWait(ctx, sigPause, names, paused)
+}
+
+// Resume lets paused nodes go on, with SIGCONT. A node that is not paused is
+// left as it is.
+func (c *Cluster) Resume(ctx context.Context, names ...string) error {
+	return c.signalAndWait(ctx, sigResume, names, running)
+}
+
+func (c *Cluster) signalAndWait(ctx context.Context, sig unix.Signal, names []string, want runState) error {
+	st, err := c.load()
+	if err != nil {
+		return err
+	}
+	nodes, err := c.choose(st, names)
+	if err != nil {
+		return err
+	}
+	var failed error
+	var reached []*nodeState
+	for _, n := range nodes {
+		if err := n.Process.signal(sig); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", n.Name, err))
+			continue
+		}
+		reached = append(reached, n)
+	}
+	for _, n := range reached {
+		failed = errors.Join(failed, n.await(ctx, want))
+	}
+	return failed
+}
+
+// await waits until the node's process is in the given state, collecting it if
+// it was a child of this process.
+func (n *nodeState) await(ctx context.Context, want runState) error {
+	err := poll(ctx, func() (bool, error) {
+		now := n.Process.look()
+		if now == gone {
+			n.Process.reap()
+		}
+		if now == gone && want != gone {
+			return false, fmt.Errorf("%s: %w any more", n.Name, ErrNotRunning)
+		}
+		return now == want, nil
+	})
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%s (pid %d): the signal took no effect: %w", n.Name, n.Process.PID, err)
+	}
+	return err
+}

@@ -1,0 +1,175 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// StopGrace is how long Stop and Down wait for a node's graceful stop before
+// they kill it.
+const StopGrace = 20 * time.Second
+
+// What became of a node that was to stop.
+const (
+	OutcomeStopped    = "stopped"
+	OutcomeKilled     = "killed" // it did not stop within StopGrace
+	OutcomeNotRunning = "was not running"
+)
+
+// StopReport is what became of one node.
+type StopReport struct {
+	Name    string        `json:"name"`
+	Outcome string        `json:"outcome"` // one of the above
+	Took    time.Duration `json:"-"`
+}
+
+// Stop ends nodes gracefully with SIGTERM, all at the same time, and kills
+// those that do not follow within StopGrace. Paused nodes are resumed for it.
+// With no name it stops all.
+func (c *Cluster) Stop(ctx context.Context, names ...string) ([]StopReport, error) {
+	unlock, err := c.lockExisting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return c.stop(ctx, names)
+}
+
+// Down stops all nodes. With wipe it also removes everything that the cluster
+// wrote into its directory, and the directory if nothing else is in it.
+func (c *Cluster) Down(ctx context.Context, wipe bool) ([]StopReport, error) {
+	unlock, err := c.lockExisting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	reports, err := c.stop(ctx, nil)
+	if err != nil || !wipe {
+		return reports, err
+	}
+	return reports, c.wipe()
+}
+
+// Restart starts the nodes again, after a graceful stop of those that run, and
+// returns when they answer. Only Binary, NodeFlags, FirstPort and Note of cfg
+// are used.
+func (c *Cluster) Restart(ctx context.Context, cfg Config, names ...string) error {
+	unlock, err := c.lockExisting(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := c.stop(ctx, names); err != nil {
+		return err
+	}
+	cfg.Nodes = 0
+	st, err := c.loadOrNew(cfg)
+	if err != nil {
+		return err
+	}
+	nodes, err := c.choose(st, names)
+	if err != nil {
+		return err
+	}
+	return c.start(ctx, st, nodes, cfg)
+}
+
+// lockExisting takes the lock only where a cluster is: the lock file must not
+// be the first thing in a directory that was named by mistake.
+func (c *Cluster) lockExisting(ctx context.Context) (unlock func(), err error) {
+	if _, err := c.load(); err != nil {
+		return nil, err
+	}
+	return c.lock(ctx)
+}
+
+// stop is Stop under the directory's lock.
+func (c *Cluster) stop(ctx context.Context, names []string) ([]StopReport, error) {
+	st, err := c.load()
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := c.choose(st, names)
+	if err != nil {
+		return nil, err
+	}
+	reports := make([]StopReport, len(nodes))
+	failed := make([]error, len(nodes))
+	var wait sync.WaitGroup
+	for i, n := range nodes {
+		if n.Process.look() == gone {
+			c.adopt(n)
+		}
+		wait.Go(func() { reports[i], failed[i] = n.stop(ctx, StopGrace) })
+	}
+	wait.Wait()
+	for i, n := range nodes {
+		if failed[i] == nil {
+			n.Process, n.Stopped = process{}, true
+		}
+	}
+	return reports, errors.Join(errors.Join(failed...), c.save(st))
+}
+
+func (n *nodeState) stop(ctx context.Context, grace time.Duration) (StopReport, error) {
+	began := time.Now()
+	report := StopReport{Name: n.Name, Outcome: OutcomeNotRunning}
+	err := n.Process.signal(sigStop)
+	if errors.Is(err, ErrNotRunning) {
+		n.Process.reap()
+		return report, nil
+	}
+	if err == nil {
+		// A paused process acts on SIGTERM only once it runs again.
+		err = n.Process.signal(sigResume)
+	}
+	if err != nil && !errors.Is(err, ErrNotRunning) {
+		return report, fmt.Errorf("stop %s: %w", n.Name, err)
+	}
+	report.Outcome = OutcomeStopped
+	graceCtx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if err := n.await(graceCtx, gone); err != nil {
+		if ctx.Err() != nil {
+			return report, err
+		}
+		report.Outcome = OutcomeKilled
+		if err := n.Process.signal(sigKill); err != nil && !errors.Is(err, ErrNotRunning) {
+			return report, fmt.Errorf("kill %s: %w", n.Name, err)
+		}
+		if err := n.await(ctx, gone); err != nil {
+			return report, err
+		}
+	}
+	report.Took = time.Since(began)
+	return report, nil
+}
+
+// wipe removes what the cluster wrote and nothing else: the directory may have
+// been named by mistake.
+func (c *Cluster) wipe() error {
+	st, err := c.load()
+	if err != nil {
+		return err
+	}
+	for _, n := range st.Nodes {
+		if err := os.RemoveAll(filepath.Dir(c.LogPath(n.Name))); err != nil {
+			return err
+		}
+	}
+	for _, path := range []string{c.statePath(), filepath.Join(c.dir, "lock")} {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(c.dir)
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	return os.Remove(c.dir)
+}
