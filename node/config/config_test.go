@@ -1,0 +1,142 @@
+package config
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func parse(env map[string]string, args ...string) (*Config, error) {
+	return Parse(args, func(k string) (string, bool) { v, ok := env[k]; return v, ok }, "host1")
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := parse(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Name: "host1", DataDir: "ringfort-data", Listen: "127.0.0.1:7401", GossipListen: "127.0.0.1:7501",
+		LogLevel: slog.LevelInfo, LogFormat: "text", ElectionTimeout: time.Second,
+		MaxKeyBytes: 4096, MaxValueBytes: 1 << 20, StopTimeout: 10 * time.Second,
+	}
+	if d := cmp.Diff(want, c); d != "" {
+		t.Fatal(d)
+	}
+}
+
+func TestFlagBeforeVariableBeforeDefault(t *testing.T) {
+	env := map[string]string{
+		"RINGFORT_NODE_NAME": "from-env", "RINGFORT_NODE_DATA_DIR": "/env", "RINGFORT_NODE_INSECURE": "true",
+		"RINGFORT_NODE_SERVICE_HOST": "10.0.0.1", // of Kubernetes, not ours
+	}
+	c, err := parse(env, "--name=from-flag", "--listen", "0.0.0.0:7", "--advertise", "me:7", "-join", "a:1, b:2", "--log-level", "warn", "--zone", "z1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Name != "from-flag" || c.DataDir != "/env" || !c.Insecure || c.LogLevel != slog.LevelWarn {
+		t.Fatalf("%+v", c)
+	}
+	if d := cmp.Diff([]string{"a:1", "b:2"}, c.Join); d != "" {
+		t.Fatal(d)
+	}
+}
+
+func TestAllFaultsAtOnce(t *testing.T) {
+	env := map[string]string{"RINGFORT_NODE_MAX_KEY_BYTES": "many"}
+	_, err := parse(env, "stray", "--data-dri", "x", "--name", "", "--listen", "nohost", "--gossip-listen", "0.0.0.0:7501",
+		"--join", "a:0,b", "--advertise", ":9", "--tls-cert", "c", "--tls-ca", "ca", "--log-level", "loud",
+		"--log-format", "xml", "--election-timeout", "1ms", "--max-value-bytes", "9000000", "--sync-pacing", "soon",
+		"--zone", "a b", "--frobnicate", "--stop-timeout")
+	var faults Faults
+	if !errors.As(err, &faults) {
+		t.Fatalf("got %v", err)
+	}
+	for _, want := range []string{
+		`unexpected argument "stray"`,
+		"unknown flag --data-dri; did you mean --data-dir?",
+		"unknown flag --frobnicate; kvnode --help lists all",
+		"--stop-timeout needs a value",
+		"--name must not be empty",
+		`--listen "nohost" is no host:port`,
+		"--gossip-listen 0.0.0.0:7501 can be reached from other machines",
+		`--join "a:0" has a bad port`,
+		`--join "b" is no host:port`,
+		`--advertise ":9" names no host`,
+		"--tls-cert and --tls-key go together",
+		"--tls-ca is of no use",
+		`--log-level: "loud" is not`,
+		`--log-format is "xml"`,
+		"--election-timeout is 1ms; from 100ms to 1m0s",
+		`RINGFORT_NODE_MAX_KEY_BYTES: "many" is no whole number`,
+		"--max-value-bytes is 9000000; from 1 to 8388608",
+		`--sync-pacing: "soon" is no duration`,
+		`--zone "a b" has a space`,
+	} {
+		found := false
+		for _, f := range faults {
+			found = found || strings.HasPrefix(f, want)
+		}
+		if !found {
+			t.Errorf("missing: %s", want)
+		}
+	}
+	if len(faults) != 19 {
+		t.Errorf("%d faults:\n%v", len(faults), faults)
+	}
+}
+
+func TestListenersBeyondThisMachine(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		ok   bool
+	}{
+		{[]string{"--listen", "localhost:1", "--gossip-listen", "[::1]:2"}, true},
+		{[]string{"--listen", ":7401"}, false},
+		{[]string{"--listen", ":7401", "--insecure"}, false}, // nobody could be sent there
+		{[]string{"--listen", ":7401", "--insecure", "--advertise", "a.example:7401"}, true},
+		{[]string{"--listen", "0.0.0.0:7401"}, false},
+		{[]string{"--listen", "example.com:7401"}, false},
+		{[]string{"--listen", "10.0.0.1:7401", "--tls-cert", "c", "--tls-key", "k"}, true},
+		{[]string{"--gossip-listen", "10.0.0.1:7401", "--tls-cert", "c", "--tls-key", "k"}, false},
+		{[]string{"--listen", "10.0.0.1:1", "--gossip-listen", "10.0.0.1:2", "--insecure"}, true},
+		{[]string{"--listen", "10.0.0.1:1", "--insecure=false"}, false},
+	} {
+		if _, err := parse(nil, c.args...); (err == nil) != c.ok {
+			t.Errorf("%v: %v", c.args, err)
+		}
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	if _, err := parse(nil, "--bad", "--help"); !errors.Is(err, ErrHelp) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := parse(nil, "--version"); !errors.Is(err, ErrVersion) {
+		t.Errorf("got %v", err)
+	}
+	var b strings.Builder
+	if err := WriteHelp(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range settings {
+		if !strings.Contains(b.String(), "--"+s.name) {
+			t.Errorf("help does not mention --%s", s.name)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("--name=x --listen 127.0.0.1:0 --join a:1")
+	f.Add("- -- --= -=x --name")
+	f.Fuzz(func(t *testing.T, line string) {
+		c, err := parse(nil, strings.Fields(line)...)
+		if (c == nil) == (err == nil) {
+			t.Fatal("neither a configuration nor an error")
+		}
+	})
+}

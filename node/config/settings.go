@@ -1,0 +1,146 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// setting is one flag and its environment variable.
+type setting struct {
+	name, value, help string // value is its placeholder in the help text
+	def               string
+	isSwitch          bool
+	set               func(*Config, string) error
+}
+
+func (s setting) envName() string {
+	return "RINGFORT_NODE_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+// settings, in the order in which help lists them and faults are reported.
+var settings = []setting{
+	{name: "name", value: "NAME", help: "name for people, shown in status and logs (default: the host's name)",
+		set: text(func(c *Config) *string { return &c.Name })},
+	{name: "data-dir", value: "DIR", def: "ringfort-data", help: "everything the node must not lose; an emptied one is a new node",
+		set: text(func(c *Config) *string { return &c.DataDir })},
+	{name: "listen", value: "HOST:PORT", def: "127.0.0.1:7401", help: "gRPC listener for clients, administrators and peers",
+		set: text(func(c *Config) *string { return &c.Listen })},
+	{name: "gossip-listen", value: "HOST:PORT", def: "127.0.0.1:7501", help: "gossip listener, TCP and UDP",
+		set: text(func(c *Config) *string { return &c.GossipListen })},
+	{name: "advertise", value: "HOST:PORT", help: "where others reach --listen (default: the same)",
+		set: text(func(c *Config) *string { return &c.Advertise })},
+	{name: "advertise-gossip", value: "HOST:PORT", help: "where others reach --gossip-listen (default: the same)",
+		set: text(func(c *Config) *string { return &c.AdvertiseGossip })},
+	{name: "join", value: "HOST:PORT,…", help: "gRPC addresses of any nodes of the cluster, or of those it will be formed with",
+		set: setJoin},
+	{name: "zone", value: "ZONE", help: "failure domain; a shard's replicas are put into different ones",
+		set: text(func(c *Config) *string { return &c.Zone })},
+	{name: "insecure", isSwitch: true, help: "allow listeners beyond this machine without TLS",
+		set: setInsecure},
+	{name: "tls-cert", value: "FILE", help: "certificate (PEM) of the gRPC listener",
+		set: text(func(c *Config) *string { return &c.TLSCert })},
+	{name: "tls-key", value: "FILE", help: "its private key (PEM)",
+		set: text(func(c *Config) *string { return &c.TLSKey })},
+	{name: "tls-ca", value: "FILE", help: "authorities (PEM) that peers' certificates are checked against (default: the system's)",
+		set: text(func(c *Config) *string { return &c.TLSCA })},
+	{name: "log-level", value: "LEVEL", def: "info", help: "debug, info, warn or error",
+		set: setLogLevel},
+	{name: "log-format", value: "FORMAT", def: "text", help: "text or json, on standard error",
+		set: text(func(c *Config) *string { return &c.LogFormat })},
+	{name: "election-timeout", value: "DURATION", def: "1s", help: "how long a silent leader is waited for, 1 to 2 times this",
+		set: duration(func(c *Config) *time.Duration { return &c.ElectionTimeout })},
+	{name: "max-key-bytes", value: "N", def: "4096", help: "longest key, at most 4096",
+		set: number(func(c *Config) *int { return &c.MaxKeyBytes })},
+	{name: "max-value-bytes", value: "N", def: "1048576", help: "longest value, at most 8388608",
+		set: number(func(c *Config) *int { return &c.MaxValueBytes })},
+	{name: "sync-pacing", value: "DURATION", def: "0s", help: "let a log sync wait this long for company from other shards",
+		set: duration(func(c *Config) *time.Duration { return &c.SyncPacing })},
+	{name: "stop-timeout", value: "DURATION", def: "10s", help: "bound on a graceful stop",
+		set: duration(func(c *Config) *time.Duration { return &c.StopTimeout })},
+}
+
+func text(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		*field(c) = v
+		return nil
+	}
+}
+
+func duration(field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			return fmt.Errorf("%q is no duration, such as 500ms or 2s", v)
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func number(field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return fmt.Errorf("%q is no whole number", v)
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func setJoin(c *Config, v string) error {
+	c.Join = nil
+	for seed := range strings.SplitSeq(v, ",") {
+		if seed = strings.TrimSpace(seed); seed != "" {
+			c.Join = append(c.Join, seed)
+		}
+	}
+	return nil
+}
+
+func setInsecure(c *Config, v string) error {
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return fmt.Errorf("%q is neither true nor false", v)
+	}
+	c.Insecure = b
+	return nil
+}
+
+func setLogLevel(c *Config, v string) error {
+	switch strings.ToLower(v) {
+	case "debug", "info", "warn", "error":
+		return c.LogLevel.UnmarshalText([]byte(v))
+	}
+	c.LogLevel = slog.LevelInfo
+	return fmt.Errorf("%q is not debug, info, warn or error", v)
+}
+
+// WriteHelp prints the flags with their defaults.
+func WriteHelp(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("kvnode runs one node of a Ringfort cluster.\n\n" +
+		"Every flag can also be given as an environment variable: --data-dir as\n" +
+		"RINGFORT_NODE_DATA_DIR and so on. Flags come before variables, variables before\n" +
+		"defaults.\n\n")
+	for _, s := range settings {
+		head := "--" + s.name
+		if s.value != "" {
+			head += " " + s.value
+		}
+		fmt.Fprintf(&b, "  %s\n        %s", head, s.help)
+		if s.def != "" {
+			fmt.Fprintf(&b, " (default %s)", s.def)
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("  --version\n        print the version\n\n" +
+		"Exit codes: 0 stopped as told, 1 other trouble, 2 bad flags, 3 data directory in use,\n" +
+		"4 address in use, 5 wrong cluster or format, 6 disk failure.\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}

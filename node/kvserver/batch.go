@@ -1,0 +1,155 @@
+package kvserver
+
+import (
+	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore"
+	"github.com/ringfort/ringfort/raftstore/state"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+// batch is what writes and reads of one part for one shard have in common. Its
+// operations and answers are slabs: a few allocations per batch, none per key.
+type batch struct {
+	server  *Server
+	sink    sink
+	shard   shardmap.ShardID
+	answers []kvv1.Answer // one per operation, ids set
+	charge  int
+}
+
+// writeBatch is one raftstore.Write and its answers.
+type writeBatch struct {
+	batch
+	write raftstore.Write
+}
+
+// readBatch is one raftstore.Read and its answers.
+type readBatch struct {
+	batch
+	read raftstore.Read
+}
+
+// handOver gives a shard its writes and its reads of one part. Keys and values
+// are the decoded messages' own; the groups borrow them until Done.
+func (s *Server) handOver(t *target, in part) {
+	if n := len(t.writes); n > 0 {
+		s.counters.writes.Add(uint64(n))
+		b := &writeBatch{batch: s.newBatch(t, n, in)}
+		b.write = raftstore.Write{Ops: make([]state.Op, n), Deadline: t.deadline, Done: b.done}
+		for i, index := range t.writes {
+			op := in.ops[index]
+			kind := state.OpPut
+			if op.Kind == kvv1.OperationKind_OPERATION_KIND_DELETE {
+				kind = state.OpDelete
+			}
+			b.write.Ops[i] = state.Op{Kind: kind, Key: op.Key, Value: op.Value, Request: in.caller.request(op)}
+			b.answers[i].Id = op.Id
+			b.charge += requestBytes(op, in.estimate)
+		}
+		t.group.Propose(&b.write)
+	}
+	if n := len(t.reads); n > 0 {
+		s.counters.reads.Add(uint64(n))
+		b := &readBatch{batch: s.newBatch(t, n, in)}
+		b.read = raftstore.Read{Keys: make([][]byte, n), Deadline: t.deadline, Done: b.done}
+		for i, index := range t.reads {
+			op := in.ops[index]
+			b.read.Keys[i] = op.Key
+			b.answers[i].Id = op.Id
+			b.charge += requestBytes(op, in.estimate)
+		}
+		t.group.Get(&b.read)
+	}
+}
+
+func (s *Server) newBatch(t *target, n int, in part) batch {
+	return batch{server: s, sink: in.sink, shard: t.shard, answers: make([]kvv1.Answer, n)}
+}
+
+// done is the Write's Done.
+func (b *writeBatch) done(results []state.Result, shardVersion uint64, err error) {
+	ops := b.write.Ops
+	if err == nil && len(results) != len(ops) {
+		err = kverr.New(kverr.OutcomeUnknown, "shard %d answered %d of %d writes", b.shard, len(results), len(ops))
+	}
+	var redirects []redirect
+	if err != nil {
+		redirects = b.fail(err, func(i int) []byte { return ops[i].Key })
+	} else {
+		for i, r := range results {
+			a := &b.answers[i]
+			a.ShardVersion = shardVersion
+			if r.Verdict == state.Applied {
+				a.Version, a.Repeated, a.ServedBy = r.Version, r.Repeated, kvv1.ServedBy_SERVED_BY_LEADER
+				continue
+			}
+			redirects = b.refuse(i, b.verdict(r.Verdict), ops[i].Key, redirects)
+		}
+	}
+	clear(ops) // the borrow is over; other batches of the frame may live on
+	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, charge: b.charge})
+}
+
+// done is the Read's Done.
+func (b *readBatch) done(values []raftstore.Value, shardVersion uint64, err error) {
+	keys := b.read.Keys
+	if err == nil && len(values) != len(keys) {
+		err = kverr.New(kverr.Internal, "shard %d answered %d of %d reads", b.shard, len(values), len(keys))
+	}
+	var redirects []redirect
+	if err != nil {
+		redirects = b.fail(err, func(i int) []byte { return keys[i] })
+	} else {
+		for i := range values {
+			a, v := &b.answers[i], &values[i]
+			a.ShardVersion = shardVersion
+			if !v.WrongShard {
+				a.Found, a.Value, a.Version, a.ServedBy = v.Found, v.Data, v.Version, kvv1.ServedBy_SERVED_BY_LEADER
+				continue
+			}
+			redirects = b.refuse(i, b.verdict(state.WrongShard), keys[i], redirects)
+		}
+	}
+	clear(keys)
+	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, charge: b.charge, reads: true})
+}
+
+// fail gives all operations the same error.
+func (b *batch) fail(err error, key func(int) []byte) (redirects []redirect) {
+	failure := b.server.failure(b.shard, err)
+	for i := range b.answers {
+		redirects = b.refuse(i, failure, key(i), redirects)
+	}
+	return redirects
+}
+
+// refuse gives one operation an error, and notes it when it needs directions.
+func (b *batch) refuse(i int, failure *kvv1.Error, key []byte, redirects []redirect) []redirect {
+	a := &b.answers[i]
+	b.server.setError(a, failure)
+	if needsDirections(failure) {
+		redirects = append(redirects, redirect{answer: a, shard: b.shard, slot: shardmap.SlotOf(key)})
+	}
+	return redirects
+}
+
+// refuse answers the operations that went nowhere, in one delivery.
+func (s *Server) refuse(refused []refusal, in part) {
+	if len(refused) == 0 {
+		return
+	}
+	d := delivery{answers: make([]kvv1.Answer, len(refused))}
+	for i := range refused {
+		r, a := &refused[i], &d.answers[i]
+		op := in.ops[r.index]
+		a.Id = op.Id
+		s.setError(a, s.failure(r.shard, r.err))
+		if needsDirections(a.Error) {
+			r.redirect.answer = a
+			d.redirects = append(d.redirects, r.redirect)
+		}
+		d.charge += requestBytes(op, in.estimate)
+	}
+	in.sink.deliver(d)
+}

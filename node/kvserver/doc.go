@@ -1,0 +1,55 @@
+// Package kvserver is the server side of the data API (kv.v1.KV): it takes
+// frames of operations from clients, hands them to the shards' groups and
+// brings the answers back.
+//
+// It decides nothing about data. Ownership of a slot, request identities and
+// versions are decided where an entry is applied; what is checked here can only
+// refuse, early and with better directions. It does not retry, cache or reorder
+// on purpose, and it opens no connection: peers are reached through Peers.
+//
+// # Duties of the caller
+//
+//   - The gRPC server must be built with grpc.MaxRecvMsgSize(MaxFrameBytes), so
+//     that a larger frame is refused before it is buffered.
+//   - Every new map goes to PushMap and every leader that this node learns of,
+//     itself included, to PushLeader.
+//   - To stop: GoingAway, hand leaderships over, Close, and only then stop the
+//     groups.
+//
+// # Invariants
+//
+//   - K1 Every operation of a frame gets exactly one answer, whatever is wrong
+//     with it; a bad operation never ends a stream. The exceptions end the
+//     stream with a status: no or a refused hello, a frame over MaxFrameBytes,
+//     a client that does not read.
+//   - K2 A batch stays a batch: one Write, one Read and so one wake-up per frame
+//     and shard, never per key. Answers that wait travel together.
+//   - K3 Done never blocks and calls nothing but the stream's own outbox: it may
+//     run in a group's apply loop. The outbox needs no bound of its own, since an
+//     operation is in flight from its admission until its answer was handed to
+//     gRPC, and admission is bounded. Answers that carry values are bounded in
+//     bytes too (see outbox).
+//   - K4 Operations of a stream are never forwarded. A unary operation travels
+//     at most one hop, and a forwarded one none.
+//   - K5 An error tells the truth: whatever may have reached another node or a
+//     group and was not answered by it is OUTCOME_UNKNOWN for a write.
+//
+// # At the bounds
+//
+// A stream with too much in flight is not read from, and HTTP/2 flow control
+// carries that to the client. Back-pressure comes first because it costs nothing
+// and keeps the order of arrival; OVERLOADED answers would come back as more
+// frames. OVERLOADED is for what cannot be foreseen or pushed back: values that
+// turn out larger than the stream may hold, a shard's full queue, too many unary
+// calls or streams. A client that takes no frame for StallTimeout is cut.
+//
+// # Goroutines and locks
+//
+// A stream has three goroutines: gRPC's handler, which waits for the end of the
+// other two's work; a reader; a writer. A handler must return before gRPC frees
+// the other two from Recv and Send, so the Server, not the handler, waits for
+// them: Close returns when all are gone.
+//
+// Server.mu is taken before outbox.mu, never after. No lock is held across a
+// call to a Group, to gRPC, or to a channel that could block.
+package kvserver

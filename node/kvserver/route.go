@@ -1,0 +1,152 @@
+package kvserver
+
+import (
+	"time"
+
+	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+// plan is where the operations of one part go, as indexes into it. It is used
+// again for the next part.
+type plan struct {
+	targets []target
+	refused []refusal
+}
+
+// target is one shard with a local replica.
+type target struct {
+	shard         shardmap.ShardID
+	group         Group
+	record        shardmap.Record // as this node had applied it when the part came
+	writes, reads []int32
+	deadline      time.Time // the latest of its operations'
+}
+
+// refusal is an operation that goes nowhere.
+type refusal struct {
+	index int
+	err   error
+	redirect
+}
+
+func (p *plan) refuse(index int, err error, r redirect) {
+	p.refused = append(p.refused, refusal{index, err, r})
+}
+
+// add books an operation. The batch works until the last of its callers gives
+// up: one that gives up earlier has left by its own clock, and cutting the others
+// short for it would turn their answers into unknown outcomes.
+func (t *target) add(index int, kind kvv1.OperationKind, deadline time.Time) {
+	if kind == kvv1.OperationKind_OPERATION_KIND_GET {
+		t.reads = append(t.reads, int32(index))
+	} else {
+		t.writes = append(t.writes, int32(index))
+	}
+	if deadline.After(t.deadline) {
+		t.deadline = deadline
+	}
+}
+
+// reset forgets the part but keeps the room.
+func (p *plan) reset() {
+	for i := range p.targets {
+		t := &p.targets[i]
+		*t = target{writes: t.writes[:0], reads: t.reads[:0]}
+	}
+	p.targets = p.targets[:0]
+	clear(p.refused)
+	p.refused = p.refused[:0]
+}
+
+// open appends a target.
+func (p *plan) open(group Group) *target {
+	n := len(p.targets)
+	if n < cap(p.targets) {
+		p.targets = p.targets[:n+1]
+	} else {
+		p.targets = append(p.targets, target{})
+	}
+	t := &p.targets[n]
+	t.group, t.record = group, group.Record()
+	t.shard = t.record.Shard
+	return t
+}
+
+// route finds the local group for an operation, or says where else to go. What
+// it lets pass is decided again where it is applied.
+func (s *Server) route(p *plan, op *kvv1.Operation, slot shardmap.Slot) (*target, error) {
+	if op.Shard == 0 {
+		return s.routeBySlot(p, slot)
+	}
+	shard := shardmap.ShardID(op.Shard)
+	t := p.byShard(shard)
+	if t == nil {
+		group, ok := s.opts.Shards.Group(shard)
+		if !ok {
+			return nil, s.elsewhere(shard, slot)
+		}
+		t = p.open(group)
+	}
+	// A caller with a later arc than ours knows more than this replica has
+	// applied: then only the shard's leader can say whose the slot is.
+	if !t.record.Arc.Contains(slot) && t.record.ArcEpoch >= op.ArcEpoch {
+		return nil, wrongShard(shard, slot)
+	}
+	return t, nil
+}
+
+func (s *Server) routeBySlot(p *plan, slot shardmap.Slot) (*target, error) {
+	for i := range p.targets {
+		if p.targets[i].record.Arc.Contains(slot) {
+			return &p.targets[i], nil
+		}
+	}
+	if group, ok := s.opts.Shards.LocalFor(slot); ok {
+		return p.open(group), nil
+	}
+	rec, ok := s.opts.Shards.Map().Lookup(slot)
+	if !ok {
+		return nil, kverr.New(kverr.Unavailable, "no shard is known for slot %d yet; the cluster is still forming", slot)
+	}
+	return nil, notHere(rec.Shard)
+}
+
+func (p *plan) byShard(shard shardmap.ShardID) *target {
+	for i := range p.targets {
+		if p.targets[i].shard == shard {
+			return &p.targets[i]
+		}
+	}
+	return nil
+}
+
+// elsewhere is the answer for a shard that has no replica here.
+func (s *Server) elsewhere(shard shardmap.ShardID, slot shardmap.Slot) error {
+	if rec, ok := s.opts.Shards.Map().Shard(shard); ok && rec.Arc.Contains(slot) {
+		return notHere(shard)
+	}
+	return wrongShard(shard, slot)
+}
+
+func notHere(shard shardmap.ShardID) error {
+	e := kverr.New(kverr.NotLeader, "shard %d has no replica on this node", shard)
+	e.Shard = uint64(shard)
+	return e
+}
+
+func wrongShard(shard shardmap.ShardID, slot shardmap.Slot) error {
+	e := kverr.New(kverr.WrongShard, "slot %d is not in shard %d's arc", slot, shard)
+	e.Shard = uint64(shard)
+	return e
+}
+
+// redirect is an answer that will say where to go instead. The directions are
+// looked up when the answer leaves, not where it is made: that may be a group's
+// apply loop, which must not call back into the node (K3).
+type redirect struct {
+	answer *kvv1.Answer
+	shard  shardmap.ShardID // asked; 0 when the caller named none
+	slot   shardmap.Slot
+}

@@ -1,0 +1,192 @@
+package kvserver
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
+	"github.com/ringfort/ringfort/internal/kverr"
+)
+
+// Format is the wire format of kv.v1 that this build speaks.
+const Format = 1
+
+// Server serves kv.v1.KV. Safe for concurrent use.
+type Server struct {
+	kvv1.UnimplementedKVServer
+	opts     Options
+	limits   Limits
+	hints    *hintTable
+	counters counters
+	overflow *kvv1.Error // shared by all answers whose value was shed
+
+	draining chan struct{}   // closed when Close begins
+	life     context.Context // ends when Close waits no longer
+	cut      context.CancelFunc
+	idle     chan struct{} // closed when Close has begun and nothing is open
+
+	mu struct {
+		sync.Mutex
+		streams  map[*stream]struct{}
+		unary    int
+		leaving  bool // new streams are refused, open ones were told
+		closing  bool // unary calls are refused too, streams drain
+		mapEpoch uint64
+		shardMap *kvv1.ShardMap // newest; shared by all streams, read-only
+	}
+}
+
+var _ kvv1.KVServer = (*Server)(nil)
+
+// New returns a server, or all faults of its options.
+func New(opts Options) (*Server, error) {
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		opts:     opts,
+		limits:   opts.Limits,
+		hints:    newHintTable(),
+		draining: make(chan struct{}),
+		idle:     make(chan struct{}),
+	}
+	s.life, s.cut = context.WithCancel(context.Background())
+	s.overflow = s.failure(0, &kverr.Error{Kind: kverr.Overloaded, RetryAfter: overflowRetry,
+		Message: "the values read exceed what this stream may hold unread; ask for fewer at a time"})
+	s.mu.streams = make(map[*stream]struct{})
+	return s, nil
+}
+
+// Limits are the limits in force, defaults filled in.
+func (s *Server) Limits() Limits { return s.limits }
+
+// GoingAway refuses new streams and tells the clients of open ones to send
+// nothing more. What is sent nevertheless is served until Close.
+func (s *Server) GoingAway() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.leaving {
+		return
+	}
+	s.mu.leaving = true
+	for st := range s.mu.streams {
+		st.box.goAway()
+	}
+}
+
+// Close refuses what is new as UNAVAILABLE, waits until all that is in progress
+// was answered and every stream and call has ended, and returns nil. When ctx
+// ends first it cuts them, waits for their goroutines and returns ctx's error;
+// clients then see UNAVAILABLE without knowing the outcome of what was open.
+// It may be called again.
+func (s *Server) Close(ctx context.Context) error {
+	s.GoingAway()
+	s.mu.Lock()
+	if !s.mu.closing {
+		s.mu.closing = true
+		close(s.draining)
+		s.closeIdleLocked()
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.idle:
+		return nil
+	case <-ctx.Done():
+	}
+	s.cut()
+	<-s.idle
+	return ctx.Err()
+}
+
+func (s *Server) closeIdleLocked() {
+	if s.mu.closing && len(s.mu.streams) == 0 && s.mu.unary == 0 {
+		close(s.idle)
+	}
+}
+
+// enterStream admits a stream; its last goroutine calls leaveStream.
+func (s *Server) enterStream(st *stream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.mu.leaving:
+		return s.stopping()
+	case len(s.mu.streams) >= s.limits.MaxStreams:
+		return s.overloaded("this node has %d streams open, its limit; connect to another", len(s.mu.streams))
+	}
+	s.mu.streams[st] = struct{}{}
+	return nil
+}
+
+func (s *Server) leaveStream(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mu.streams, st)
+	s.closeIdleLocked()
+}
+
+func (s *Server) enterUnary() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.mu.closing:
+		return s.stopping()
+	case s.mu.unary >= s.limits.MaxUnary:
+		return s.overloaded("this node has %d calls in progress, its limit", s.mu.unary)
+	}
+	s.mu.unary++
+	return nil
+}
+
+func (s *Server) leaveUnary() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.unary--
+	s.closeIdleLocked()
+}
+
+// untilCut bounds the context of a call by the server's own end.
+func (s *Server) untilCut(cancel context.CancelFunc) (stop func()) {
+	unhook := context.AfterFunc(s.life, cancel)
+	return func() { unhook(); cancel() }
+}
+
+// stopped reports whether Close has begun.
+func (s *Server) stopped() bool {
+	select {
+	case <-s.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// Counters are running totals since the start, and the streams open now.
+type Counters struct {
+	Frames     uint64 // client frames, unary calls included
+	Operations uint64 // in them
+	Reads      uint64 // of those, handed to a local group
+	Writes     uint64 // of those, handed to a local group
+	Overloaded uint64 // operations, calls and streams refused as Overloaded
+	Forwarded  uint64 // unary operations sent to another node
+	Stalled    uint64 // streams cut because the client did not read
+	Streams    int
+}
+
+type counters struct {
+	frames, operations, reads, writes, overloaded, forwarded, stalled atomic.Uint64
+}
+
+// Counters returns the totals. They are read one by one, not as of one moment.
+func (s *Server) Counters() Counters {
+	s.mu.Lock()
+	streams := len(s.mu.streams)
+	s.mu.Unlock()
+	c := &s.counters
+	return Counters{
+		Frames: c.frames.Load(), Operations: c.operations.Load(), Reads: c.reads.Load(), Writes: c.writes.Load(),
+		Overloaded: c.overloaded.Load(), Forwarded: c.forwarded.Load(), Stalled: c.stalled.Load(), Streams: streams,
+	}
+}
