@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ringfort/ringfort/api/wire"
+	"github.com/ringfort/ringfort/client"
+	"github.com/ringfort/ringfort/cluster/local"
+	"github.com/ringfort/ringfort/internal/kverr"
+)
+
+// The exit codes. Scripts rely on them: append only.
+const (
+	exitOK              = 0
+	exitOther           = 1
+	exitUsage           = 2
+	exitNotFound        = 3
+	exitConflict        = 4
+	exitUnavailable     = 5
+	exitTimeout         = 6
+	exitOutcomeUnknown  = 7
+	exitUnauthenticated = 8 // reserved: nothing exits with it yet
+	exitUnhealthy       = 9
+	exitInterrupted     = 130
+)
+
+const exitCodesHelp = `Exit codes of kvctl:
+
+    0  the command did what it says
+    1  another error
+    2  usage: an unknown verb or flag, a wrong argument, or bad input
+    3  not found: the key has no value, there is no such cluster or node
+    4  conflict: it exists already, or is not in a state for it
+    5  unavailable: no node or no leader could serve, or the cluster is overloaded
+    6  timeout
+    7  outcome unknown: the write may or may not have been applied
+    8  unauthenticated (reserved)
+    9  unhealthy: --verify-only found differences, a cluster does not serve all keys
+  130  interrupted
+
+With 3, 4, 5 and 6 a write was certainly not applied. After 7, read the key to
+find out, or repeat the command: writing the same value again does no harm.`
+
+// errInterrupted is the cause of the context's end after an interrupt.
+var errInterrupted = errors.New("interrupted")
+
+// commandError is an error whose exit code a verb has chosen.
+type commandError struct {
+	code int
+	err  error
+	hint string
+}
+
+func (e *commandError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *commandError) Unwrap() error { return e.err }
+
+func usageErrorf(hint, format string, args ...any) error {
+	return &commandError{code: exitUsage, err: fmt.Errorf(format, args...), hint: hint}
+}
+
+// exitCode chooses by the kind of the error (K2).
+func exitCode(ctx context.Context, err error) int {
+	var chosen *commandError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(context.Cause(ctx), errInterrupted) || errors.Is(err, errInterrupted):
+		return exitInterrupted
+	case errors.As(err, &chosen):
+		return chosen.code
+	case errors.Is(err, client.ErrInDoubt):
+		return exitOutcomeUnknown
+	}
+	if code, found := codeByKind(err); found {
+		return code
+	}
+	var notReady *local.NotReadyError
+	if errors.As(err, &notReady) {
+		return exitUnhealthy
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return exitTimeout
+	}
+	return exitOther
+}
+
+// exitTable is tried from top to bottom: an error may be of several kinds, such
+// as a timeout whose last cause was a missing leader.
+var exitTable = []struct {
+	code    int
+	targets []error
+}{
+	{exitOutcomeUnknown, []error{kverr.OutcomeUnknown}},
+	{exitUsage, []error{client.ErrInvalid, kverr.Invalid}},
+	{exitNotFound, []error{client.ErrNotFound, local.ErrNoCluster, local.ErrUnknownNode}},
+	{exitConflict, []error{kverr.Conflict, local.ErrNotRunning}},
+	{exitUnavailable, []error{client.ErrUnavailable, client.ErrOverloaded, client.ErrNotInitialized}},
+	{exitUnavailable, []error{kverr.Unavailable, kverr.Overloaded, kverr.NotLeader, kverr.WrongShard}},
+	{exitUnavailable, []error{kverr.NotInitialized, kverr.Closed}},
+	{exitTimeout, []error{client.ErrTimeout, kverr.Deadline}},
+}
+
+func codeByKind(err error) (code int, found bool) {
+	// The client has weighed what happened; its causes would tell a part of it.
+	if told := (*client.Error)(nil); errors.As(err, &told) {
+		if told.Kind == client.ErrTimeout && noService(told.Err) {
+			return exitUnavailable, true
+		}
+		err = told.Kind
+	}
+	for _, row := range exitTable {
+		for _, target := range row.targets {
+			if errors.Is(err, target) {
+				return row.code, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// noService reports whether a call that ran out of time did so because nobody
+// could serve it, rather than because its answer was slow.
+func noService(lastCause error) bool {
+	switch kverr.KindOf(wire.ErrorFromStatus(lastCause, wire.Unsent)) {
+	case kverr.Unavailable, kverr.NotLeader, kverr.WrongShard, kverr.Overloaded, kverr.NotInitialized, kverr.Closed:
+		return true
+	}
+	return false
+}
+
+// hintFor says what a person could do next; empty if there is nothing to say.
+func (a *app) hintFor(err error) string {
+	var chosen *commandError
+	var died *local.StartError
+	var notReady *local.NotReadyError
+	switch {
+	case errors.As(err, &chosen) && chosen.hint != "":
+		return chosen.hint
+	case errors.Is(err, errInterrupted):
+		return ""
+	case errors.Is(err, client.ErrInDoubt), errors.Is(err, kverr.OutcomeUnknown):
+		return "read the key to find out, or repeat the command: writing the same value again does no harm"
+	case errors.Is(err, client.ErrNotInitialized), errors.Is(err, kverr.NotInitialized):
+		return "form the cluster with: kvctl cluster init"
+	case errors.Is(err, local.ErrNoCluster):
+		return "start one with: kvctl local up"
+	case errors.Is(err, local.ErrNoBinary):
+		return "build it with: make build (or name it with --node-binary)"
+	case errors.As(err, &died):
+		return startHints[died.ExitCode]
+	case errors.As(err, &notReady):
+		return "look with: kvctl local status, kvctl local logs"
+	case len(a.target.Endpoints) > 0 && exitCode(context.Background(), err) == exitUnavailable:
+		return a.unavailableHint(err)
+	case errors.Is(err, client.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return "allow more time with --timeout"
+	}
+	return ""
+}
+
+func (a *app) unavailableHint(err error) string {
+	if told := (*client.Error)(nil); errors.As(err, &told) && told.Attempts > 0 {
+		return "kvctl cluster status shows which nodes and leaders are missing"
+	}
+	return fmt.Sprintf("is the cluster running? The endpoints %s come from %s", strings.Join(a.target.Endpoints, ", "), a.target.From)
+}
+
+// startHints go by kvnode's exit code.
+var startHints = map[int]string{
+	2: "the node refused its flags: see those after -- of kvctl local up",
+	3: "another process uses the data directory: look for a kvnode that still runs",
+	5: "the data directory belongs to another cluster or was written by a newer version",
+	6: "the disk failed: look at its log, and at the file system",
+}
+
+// complain prints an error and what to do about it. Further lines of an error,
+// for instance of several faults, stand below the first.
+func (a *app) complain(err error) {
+	fmt.Fprintf(a.stderr, "error: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n       "))
+	if hint := a.hintFor(err); hint != "" {
+		fmt.Fprintf(a.stderr, "hint: %s\n", hint)
+	}
+}
+
+// note tells a person about the progress of a command.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintf(a.stderr, format+"\n", args...)
+}

@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/ringfort/ringfort/cmd/kvctl/internal/config"
+)
+
+// A command without a Run is a help topic: `kvctl help exit-codes`.
+
+func exitCodesTopic() *cobra.Command {
+	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp}
+}
+
+func environmentTopic() *cobra.Command {
+	return &cobra.Command{Use: "environment", Short: "Where settings come from", Long: `Settings come from flags, else the environment, else the context file, else
+defaults.
+
+  flag         environment           context file  default
+  --endpoints  ` + config.EnvEndpoints + `    endpoints     ` + config.DefaultEndpoint + `
+  --context    ` + config.EnvContext + `      current
+  --timeout    ` + config.EnvTimeout + `                    ` + config.DefaultTimeout.String() + `
+  -o           ` + config.EnvOutput + `                     ` + config.DefaultOutput + `
+
+--context outranks ` + config.EnvEndpoints + `.
+
+The context file is ` + config.EnvConfig + `, else ringfort/config.json in the user's
+configuration directory ($XDG_CONFIG_HOME, or ~/.config). It holds named
+contexts:
+
+  {"format": 1, "current": "lab",
+   "contexts": {"lab": {"endpoints": ["10.0.0.1:7401", "10.0.0.2:7401"]}}}
+
+kvctl local up adds the context "local" and makes it current; kvctl local down
+removes it and makes the former one current again.`}
+}

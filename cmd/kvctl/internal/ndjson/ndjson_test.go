@@ -1,0 +1,401 @@
+package ndjson
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+
+	"github.com/ringfort/ringfort/client"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestParseLine(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"key":"a","value":"b"}`:                    "a=b",
+		`{"value":"","key":"a"}`:                     "a=",
+		`{"key":"é","value":"\u00e9\ud83d\ude00\n"}`: "é=é😀\n",
+		`{"key":"a","value":"\\ud800"}`:              `a=\ud800`,
+		`{"key":"a","value":"` + "\uFFFD" + `"}`:     "a=\uFFFD",
+		`{"key":"a","value_base64":"/wA="}`:          "a=\xff\x00",
+	} {
+		key, value, err := parseLine([]byte(text))
+		if got := key + "=" + string(value); err != nil || got != want {
+			t.Errorf("%s: %q, %v", text, got, err)
+		}
+	}
+}
+
+// I3: what cannot be taken as it was meant is refused.
+func TestI3_BadLinesAreRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"key":"a","value":"` + "\xff" + `"}`:              "not UTF-8",
+		`{"key":"a","value":"\ud800"}`:                      "surrogate",
+		`{"key":"a","value":"\ud800\ud800"}`:                "surrogate",
+		`{"key":"a","value":"\udc00"}`:                      "surrogate",
+		`{"key":"a","value":"\ud800\\udc00"}`:               "surrogate",
+		`{"key":"","value":"b"}`:                            "key is empty",
+		`{"value":"b"}`:                                     `no "key"`,
+		`{"key":"a"}`:                                       `no "value"`,
+		`{"key":"a","value":null}`:                          `no "value"`,
+		`{"key":"a","value":1}`:                             "not a record",
+		`{"key":"a","value":"b"}{}`:                         "more than one",
+		`{"key":"a","value":"b","ttl":1}`:                   "unknown field",
+		`{"key":"a","value":"b`:                             "no end",
+		`["a","b"]`:                                         "not a record",
+		`{"key":"a","value":"b","value_base64":"Yg=="}`:     "exclude",
+		`{"key":"a","value_base64":"Y"}`:                    "value_base64",
+		`a b`:                                               "not a record",
+		`{"key":"a","value":"b"} x`:                         "more than one",
+		`{"key":"a","value":"b","value":"` + "\xed" + `\""`: "not UTF-8",
+	} {
+		if _, _, err := parseLine([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestReaderNumbersLines(t *testing.T) {
+	r := NewReader(strings.NewReader("\n" + `{"key":"a","value":"1"}` + "\n  \nbad\n" + `{"key":"b","value":"2"}`))
+	if rec, err := r.Next(); err != nil || rec.Line != 2 || rec.Key != "a" {
+		t.Fatalf("%+v, %v", rec, err)
+	}
+	var bad *LineError
+	if _, err := r.Next(); !errors.As(err, &bad) || bad.Line != 4 {
+		t.Fatalf("%v", err)
+	}
+	if rec, err := r.Next(); err != nil || rec.Line != 5 || rec.Key != "b" {
+		t.Fatalf("%+v, %v", rec, err)
+	}
+	if _, err := r.Next(); err != io.EOF {
+		t.Fatal(err)
+	}
+}
+
+func FuzzParseLine(f *testing.F) {
+	f.Add([]byte(`{"key":"a","value":"\ud83d\ude00"}`))
+	f.Add([]byte(`{"key":"a","value_base64":"/wA="}`))
+	f.Add([]byte(`{"key":"a","value":"\ud800"}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		key, value, err := parseLine(text)
+		if err != nil {
+			return
+		}
+		again, err := json.Marshal(map[string]any{"key": key, "value_base64": value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key2, value2, err := parseLine(again)
+		if err != nil || key2 != key || !bytes.Equal(value2, value) {
+			t.Fatalf("%q became %q=%q, %v", text, key2, value2, err)
+		}
+	})
+}
+
+// store is a map that takes its time and counts what is in flight.
+type store struct {
+	mu     sync.Mutex
+	values map[string]string
+	open   map[string]bool
+	most   int
+	broken bool // two operations of one key at the same time
+	delay  func(key string, value []byte) time.Duration
+	fail   func(key string, value []byte) error
+}
+
+func newStore() *store { return &store{values: map[string]string{}, open: map[string]bool{}} }
+
+func (s *store) Put(ctx context.Context, key string, value []byte) error {
+	s.mu.Lock()
+	s.broken = s.broken || s.open[key]
+	s.open[key] = true
+	s.most = max(s.most, len(s.open))
+	s.mu.Unlock()
+	if s.delay != nil {
+		time.Sleep(s.delay(key, value))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, key)
+	if s.fail != nil {
+		if err := s.fail(key, value); err != nil {
+			return err
+		}
+	}
+	s.values[key] = string(value)
+	return ctx.Err()
+}
+
+func (s *store) Get(_ context.Context, key string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil {
+		if err := s.fail(key, nil); err != nil {
+			return nil, err
+		}
+	}
+	value, ok := s.values[key]
+	if !ok {
+		return nil, &client.Error{Op: "get", Key: key, Kind: client.ErrNotFound}
+	}
+	return []byte(value), nil
+}
+
+func lines(records ...string) string {
+	var b strings.Builder
+	for _, r := range records {
+		key, value, _ := strings.Cut(r, "=")
+		fmt.Fprintf(&b, "{\"key\":%q,\"value\":%q}\n", key, value)
+	}
+	return b.String()
+}
+
+func options() Options { return Options{Concurrency: 4, MaxBytes: 1 << 20, Timeout: time.Minute} }
+
+// I1: whatever the delays, the last line of each key wins, and no two writes of
+// one key are under way at once.
+func TestI1_LastLineWins(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		type step struct{ Key, Value, Delay int }
+		steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+			return step{rapid.IntRange(0, 4).Draw(t, "key"), rapid.IntRange(0, 1000).Draw(t, "value"), rapid.IntRange(0, 50).Draw(t, "ms")}
+		}), 0, 60).Draw(rt, "steps")
+		concurrency := rapid.IntRange(1, 8).Draw(rt, "concurrency")
+		maxBytes := rapid.Int64Range(1, 40).Draw(rt, "bytes")
+		synctest.Test(t, func(t *testing.T) {
+			s := newStore()
+			want := map[string]string{}
+			var text []string
+			delays := map[string]time.Duration{}
+			for i, st := range steps {
+				key, value := fmt.Sprint("k", st.Key), fmt.Sprintf("%d.%d", i, st.Value)
+				delays[value] = time.Duration(st.Delay) * time.Millisecond
+				text = append(text, key+"="+value)
+				want[key] = value
+			}
+			s.delay = func(_ string, value []byte) time.Duration { return delays[string(value)] }
+			input := lines(text...)
+			opts := Options{Concurrency: concurrency, MaxBytes: maxBytes, Timeout: time.Minute}
+			got, err := Load(t.Context(), strings.NewReader(input), s, opts)
+			if err != nil || got.Acknowledged != len(steps) || got.Records != len(steps) {
+				rt.Fatalf("%+v, %v", got, err)
+			}
+			if s.broken || s.most > concurrency {
+				rt.Fatalf("one key twice at once: %v; %d in flight of %d allowed", s.broken, s.most, concurrency)
+			}
+			for key, value := range want {
+				if s.values[key] != value {
+					rt.Fatalf("%s=%s, want %s", key, s.values[key], value)
+				}
+			}
+			found, err := Verify(t.Context(), strings.NewReader(input), s, nil, opts)
+			if err != nil || found.Equal != len(want) || found.Keys != len(want) {
+				rt.Fatalf("verify: %+v, %v", found, err)
+			}
+		})
+	})
+}
+
+// I2: the counts tell acknowledged, failed and in doubt apart, and the acks
+// hold the first only.
+func TestI2_OutcomesAreToldApart(t *testing.T) {
+	s := newStore()
+	s.fail = func(key string, _ []byte) error {
+		switch key {
+		case "doubt":
+			return &client.Error{Op: "put", Key: key, Kind: client.ErrTimeout, InDoubt: true}
+		case "fail":
+			return &client.Error{Op: "put", Key: key, Kind: client.ErrUnavailable}
+		}
+		return nil
+	}
+	var acks bytes.Buffer
+	opts := options()
+	opts.KeepGoing, opts.Acks = true, NewAcks(&acks)
+	got, err := Load(t.Context(), strings.NewReader(lines("a=1", "doubt=1", "fail=1", "b=22")), s, opts)
+	var failed *RecordError
+	if !errors.As(err, &failed) || got.Acknowledged != 2 || got.InDoubt != 1 || got.Failed != 1 || got.Records != 4 || got.Bytes != 5 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	acked, err := ReadAcks(&acks)
+	if err != nil || len(acked) != 2 || acked["a"] != 1 || acked["b"] != 4 {
+		t.Fatalf("acks %v, %v", acked, err)
+	}
+}
+
+func TestLoadStopsAtTheFirstFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore()
+		s.delay = func(string, []byte) time.Duration { return time.Millisecond }
+		s.fail = func(key string, _ []byte) error {
+			if key == "k3" {
+				return &client.Error{Kind: client.ErrUnavailable}
+			}
+			return nil
+		}
+		var text []string
+		for i := range 1000 {
+			text = append(text, fmt.Sprintf("k%d=v", i))
+		}
+		got, err := Load(t.Context(), strings.NewReader(lines(text...)), s, options())
+		var failed *RecordError
+		if !errors.As(err, &failed) || failed.Line != 4 || !errors.Is(err, client.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		// What was in flight beside it is finished and counted.
+		if got.Failed != 1 || got.Records != got.Acknowledged+1 || got.Records > 20 {
+			t.Fatalf("%+v", got)
+		}
+	})
+}
+
+func TestBadLineStopsOrIsCounted(t *testing.T) {
+	input := lines("a=1") + "nonsense\n" + lines("b=2")
+	got, err := Load(t.Context(), strings.NewReader(input), newStore(), options())
+	var bad *LineError
+	if !errors.As(err, &bad) || bad.Line != 2 || got.Acknowledged != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	opts := options()
+	opts.SkipBad = true
+	s := newStore()
+	if got, err := Load(t.Context(), strings.NewReader(input), s, opts); err != nil || got.BadLines != 1 || got.Acknowledged != 2 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if _, err := Verify(t.Context(), strings.NewReader(input), s, nil, options()); !errors.As(err, &bad) {
+		t.Fatal(err)
+	}
+	if found, err := Verify(t.Context(), strings.NewReader(input), s, nil, opts); err != nil || found.Equal != 2 || found.BadLines != 1 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+}
+
+func TestLoadEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		why := errors.New("why")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		s := newStore()
+		s.delay = func(string, []byte) time.Duration { return time.Second }
+		time.AfterFunc(3500*time.Millisecond, func() { cancel(why) })
+		var text []string
+		for i := range 100 {
+			text = append(text, fmt.Sprintf("k%d=v", i))
+		}
+		got, err := Load(ctx, strings.NewReader(lines(text...)), s, options())
+		if !errors.Is(err, why) && !errors.Is(err, context.Canceled) || got.Records >= 100 || got.Acknowledged != 12 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	})
+}
+
+func TestRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := options()
+		opts.Rate = 10
+		var text []string
+		for i := range 31 {
+			text = append(text, fmt.Sprintf("k%d=v", i))
+		}
+		got, err := Load(t.Context(), strings.NewReader(lines(text...)), newStore(), opts)
+		if err != nil || got.Seconds < 2.9 || got.Seconds > 3.1 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	})
+}
+
+func TestVerifyFindsWhatIsWrong(t *testing.T) {
+	s := newStore()
+	s.values = map[string]string{"same": "1", "twice": "new", "other": "x", "old": "1"}
+	input := lines("same=1", "twice=old", "gone=1", "other=2", "twice=new", "old=1", "old=2")
+	var progress int
+	opts := options()
+	opts.Progress = func(n int) { progress += n }
+	found, err := Verify(t.Context(), strings.NewReader(input), s, nil, opts)
+	if err != nil || found.Records != 7 || found.Keys != 5 || found.Equal != 2 || found.Missing != 1 || found.Different != 2 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	want := []Problem{{3, "gone", "missing"}, {4, "other", "another value (1 bytes)"}, {7, "old", "another value (1 bytes)"}}
+	if fmt.Sprint(found.Examples) != fmt.Sprint(want) {
+		t.Fatalf("examples %v", found.Examples)
+	}
+	if progress != len(input) {
+		t.Errorf("progress %d of %d bytes", progress, len(input))
+	}
+}
+
+func TestVerifyOfAcknowledgedKeys(t *testing.T) {
+	input := lines("a=1", "b=1", "c=1", "a=2", "b=2", "c=2", "d=1")
+	acks := `{"line":1,"key":"a"}` + "\n" + `{"line":5,"key":"b"}` + "\n" + `{"line":3,"key":"c"}` + "\n" + `{"line":7,"k`
+	acked, err := ReadAcks(strings.NewReader(acks))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStore()
+	// a: the write after the acknowledged one got through too. b: lost its
+	// acknowledged write. c: as acknowledged. d: never acknowledged, not there.
+	s.values = map[string]string{"a": "2", "b": "1", "c": "1"}
+	found, err := Verify(t.Context(), strings.NewReader(input), s, acked, options())
+	if err != nil || found.Keys != 3 || found.Equal != 2 || found.Different != 1 || found.Examples[0].Key != "b" {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	// A second run over the same input was cut off after the first line of b.
+	acked, err = ReadAcks(strings.NewReader(`{"line":5,"key":"b"}` + "\n" + `{"line":2,"key":"b"}` + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := Verify(t.Context(), strings.NewReader(input), s, acked, options()); err != nil || found.Equal != 1 || found.Keys != 1 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	if _, err := ReadAcks(strings.NewReader("{\"line\":0}\n")); err == nil {
+		t.Error("an acks line without a key was taken")
+	}
+	if _, err := ReadAcks(strings.NewReader("x\n")); err == nil {
+		t.Error("nonsense was taken for acks")
+	}
+}
+
+func TestVerifyStopsWhenItCannotRead(t *testing.T) {
+	s := newStore()
+	s.fail = func(string, []byte) error { return &client.Error{Op: "get", Kind: client.ErrUnavailable} }
+	var text []string
+	for i := range 1000 {
+		text = append(text, fmt.Sprintf("k%d=v", i))
+	}
+	found, err := Verify(t.Context(), strings.NewReader(lines(text...)), s, nil, options())
+	if !errors.Is(err, client.ErrUnavailable) || found.Unreadable == 0 || found.Unreadable > 20 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	opts := options()
+	opts.KeepGoing = true
+	found, err = Verify(t.Context(), strings.NewReader(lines(text...)), s, nil, opts)
+	if !errors.Is(err, client.ErrUnavailable) || found.Unreadable != 1000 || len(found.Examples) != maxExamples {
+		t.Fatalf("%+v, %v", found, err)
+	}
+}
+
+func FuzzReadAcks(f *testing.F) {
+	f.Add([]byte(`{"line":1,"key":"a"}` + "\n"))
+	f.Add([]byte(`{"line":1,"key":"a"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		acked, err := ReadAcks(bytes.NewReader(raw))
+		if err != nil {
+			return
+		}
+		for key, line := range acked {
+			if key == "" || line < 1 {
+				t.Fatalf("%q at line %d", key, line)
+			}
+		}
+	})
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringfort/ringfort/cluster/gossip"
+	"github.com/ringfort/ringfort/internal/clock"
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/node"
+	"github.com/ringfort/ringfort/node/config"
+	"github.com/ringfort/ringfort/node/identity"
+)
+
+// Exit codes. Scripts and kvctl rely on them.
+const (
+	exitOK           = 0
+	exitOther        = 1
+	exitUsage        = 2 // flags or configuration
+	exitLocked       = 3 // data directory in use
+	exitAddressInUse = 4
+	exitWrongCluster = 5 // or a format this build does not know
+	exitDisk         = 6
+)
+
+// version is set by the linker.
+var version = ""
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = "" // then --name is required
+	}
+	cfg, err := config.Parse(args, os.LookupEnv, hostname)
+	var faults config.Faults
+	switch {
+	case errors.Is(err, config.ErrHelp):
+		if config.WriteHelp(os.Stdout) != nil {
+			return exitOther
+		}
+		return exitOK
+	case errors.Is(err, config.ErrVersion):
+		fmt.Println("kvnode " + buildVersion())
+		return exitOK
+	case errors.As(err, &faults):
+		for _, f := range faults {
+			fmt.Fprintln(os.Stderr, "kvnode: "+f)
+		}
+		fmt.Fprintln(os.Stderr, "kvnode: see kvnode --help")
+		return exitUsage
+	}
+	logger := newLogger(cfg)
+	if err := serve(cfg, logger); err != nil {
+		logger.Error("kvnode ends", "error", err)
+		return exitCode(err)
+	}
+	return exitOK
+}
+
+// serve runs the node until SIGINT or SIGTERM; a second signal ends the process
+// at once.
+func serve(cfg *config.Config, logger *slog.Logger) error {
+	n, err := node.New(*cfg, machine(logger))
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the next signal has its default effect
+	return n.Run(ctx)
+}
+
+// machine is the real world.
+func machine(logger *slog.Logger) node.Deps {
+	dialer := &net.Dialer{}
+	return node.Deps{
+		FS:     vfs.Default,
+		Clock:  clock.NewSystem(),
+		Random: rand.Reader,
+		Listen: func(address string) (net.Listener, error) { return net.Listen("tcp", address) },
+		Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", address)
+		},
+		StartGossip: func(o gossip.Options) (node.Gossip, error) {
+			g, err := gossip.Start(o)
+			if err != nil {
+				return nil, err // not a nil *Gossip inside an interface
+			}
+			return g, nil
+		},
+		Fatal: func(err error) {
+			// P10: whatever is in flight stays unanswered, so nothing that the disk
+			// may not hold is acknowledged.
+			logger.Error("disk failure: kvnode ends at once", "error", err)
+			os.Exit(exitDisk)
+		},
+		Logger:  logger,
+		Version: buildVersion(),
+	}
+}
+
+func newLogger(cfg *config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	var handler slog.Handler = slog.NewTextHandler(os.Stderr, options)
+	if cfg.LogFormat == "json" {
+		handler = slog.NewJSONHandler(os.Stderr, options)
+	}
+	return slog.New(handler).With("node", cfg.Name)
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, identity.ErrLocked):
+		return exitLocked
+	case errors.Is(err, syscall.EADDRINUSE):
+		return exitAddressInUse
+	case errors.Is(err, kverr.WrongCluster), errors.Is(err, kverr.Format):
+		return exitWrongCluster
+	case errors.Is(err, kverr.Invalid):
+		return exitUsage
+	}
+	for _, disk := range []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS, syscall.EDQUOT} {
+		if errors.Is(err, disk) {
+			return exitDisk
+		}
+	}
+	return exitOther
+}
+
+// buildVersion is the linker's, or else what the toolchain knows.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
+			v = "devel-" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return v
+}
