@@ -31,7 +31,6 @@ func (p *plan) passFirst(from int, first []int, takes func(node int) bool) bool 
 	if !p.anyNode(takes) {
 		return false
 	}
-	type step struct{ arc, from int }
 	reached := make([]*step, len(p.nodes))
 	reached[from] = &step{}
 	for queue := []int{from}; len(queue) > 0; queue = queue[1:] {

@@ -79,9 +79,9 @@ func (p *plan) level() {
 	}
 }
 
-// welcome brings new nodes up to the floor of their share. They
-// take from the fullest node each time, and of what that holds the arc from
-// which they are met first on the ring.
+// welcome brings new nodes up to the floor of their share. They take from the
+// fullest node each time, and of what that holds the arc from which they are met
+// first on the ring.
 func (p *plan) welcome() {
 	for n := range p.nodes {
 		if !p.new[n] || p.load[n] >= p.loads.floor[n] {
