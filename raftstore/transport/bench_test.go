@@ -19,14 +19,14 @@ import (
 	"github.com/ringfort/ringfort/shardmap"
 )
 
-// wire is two nodes joined by real loopback TCP; it counts envelopes.
-type wire struct {
+// cable is two nodes joined by real loopback TCP; it counts envelopes.
+type cable struct {
 	a, b      *Network
 	envelopes envelopeCounter
 }
 
-func newWire(b *testing.B) *wire {
-	w := &wire{}
+func newCable(b *testing.B) *cable {
+	w := &cable{}
 	options := func(self shardmap.NodeID, address string) Options {
 		conn, err := grpc.NewClient("passthrough:///"+address,
 			append(DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
@@ -75,7 +75,7 @@ func (c *envelopeCounter) HandleConn(context.Context, stats.ConnStats) {}
 
 // measure runs b.N calls of f, spread over the callers, and reports the CPU of
 // both ends per call and how many messages shared an envelope.
-func (w *wire) measure(b *testing.B, callers int, f func(caller int)) {
+func (w *cable) measure(b *testing.B, callers int, f func(caller int)) {
 	f(0) // connects
 	w.envelopes.in.Store(0)
 	before := cpu()
@@ -109,7 +109,7 @@ func cpu() time.Duration {
 func BenchmarkConfirm(b *testing.B) {
 	for _, callers := range []int{1, 64, 256} {
 		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
-			w := newWire(b)
+			w := newCable(b)
 			w.b.OnConfirm(func(qs []*peerv1.TermQuestion) ([]bool, uint64) { return make([]bool, len(qs)), 1 })
 			qs := []*peerv1.TermQuestion{{Group: 1, Replica: 1, Term: 1}}
 			w.measure(b, callers, func(int) {
@@ -147,7 +147,7 @@ func BenchmarkHeartbeat(b *testing.B) {
 }
 
 func benchmarkGroups(b *testing.B, groups int, request func() *raft.AppendEntriesRequest) {
-	w := newWire(b)
+	w := newCable(b)
 	asking := make([]*Group, groups)
 	requests := make([]*raft.AppendEntriesRequest, groups)
 	for i := range groups {
@@ -177,7 +177,7 @@ func benchmarkGroups(b *testing.B, groups int, request func() *raft.AppendEntrie
 func BenchmarkIdleHeartbeats(b *testing.B) {
 	for _, groups := range []int{64, 256, 1024} {
 		b.Run(fmt.Sprint("groups=", groups), func(b *testing.B) {
-			w := newWire(b)
+			w := newCable(b)
 			target := raft.ServerAddress(ServerID("n2", 2))
 			stop := make(chan struct{})
 			var wg sync.WaitGroup

@@ -21,7 +21,7 @@ func (n *Network) OnConfirm(f func(qs []*peerv1.TermQuestion) (same []bool, wall
 }
 
 // Confirm puts term questions to another node, in one message. A node that is
-// known to be down fails at once. done is called exactly once, with one answer
+// known to be down fails at once. qs must not be changed afterwards. done is called exactly once, with one answer
 // per question or with an error; it may be called before Confirm returns, and
 // otherwise from the goroutine that reads the stream, so it must not block.
 //

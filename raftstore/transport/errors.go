@@ -35,8 +35,9 @@ func errLate(node shardmap.NodeID, limit time.Duration) error {
 }
 
 func errDown(node shardmap.NodeID, cause error) error {
-	return &kverr.Error{Kind: kverr.Unavailable, Node: string(node),
-		Message: "no stream to node " + node.Short(), Err: cause}
+	e := kverr.New(kverr.Unavailable, "no stream to node %s: %w", node.Short(), cause)
+	e.Node = string(node)
+	return e
 }
 
 func errMismatch(node shardmap.NodeID) error {

@@ -13,7 +13,7 @@ import (
 // held messages and through broken connections. Nothing may diverge meanwhile,
 // and when the weather clears everybody must agree soon.
 func TestRaft_BadWeather(t *testing.T) {
-	const seeds, groups = 12, 2
+	const seeds, groups = 8, 2
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { badWeather(t, seed, groups) })

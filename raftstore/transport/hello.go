@@ -1,10 +1,6 @@
 package transport
 
 import (
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
-	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/shardmap"
@@ -43,29 +39,4 @@ func (n *Network) checkHello(h *peerv1.Hello, from shardmap.NodeID, lane peerv1.
 		return kverr.New(kverr.Format, "lane %s, expected %s", h.GetLane(), lane)
 	}
 	return nil
-}
-
-// streamStatus is the gRPC status that ends a stream for err, with the kind in
-// its details.
-func streamStatus(err error) error {
-	if err == nil {
-		return nil
-	}
-	kind := kverr.KindOf(err)
-	code := codes.Unavailable
-	switch kind {
-	case kverr.WrongCluster, kverr.NotInitialized:
-		code = codes.FailedPrecondition
-	case kverr.Format:
-		code = codes.Unimplemented
-	case kverr.Invalid:
-		code = codes.InvalidArgument
-	}
-	st, e := status.New(code, err.Error()).WithDetails(&kvv1.Error{
-		Kind: kvv1.ErrorKind(kind), Message: err.Error(),
-	})
-	if e != nil { // only for a status of code OK
-		return status.Error(code, err.Error())
-	}
-	return st.Err()
 }

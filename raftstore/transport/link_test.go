@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -13,9 +14,6 @@ import (
 	"github.com/ringfort/ringfort/shardmap"
 )
 
-// breakStreams makes x unreachable and cuts what others have open to it.
-func (x *testNode) breakStreams() { x.stopServer() }
-
 func TestLink_BrokenStreamFailsItsCallsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, a, b := pair(t, nil)
@@ -25,7 +23,7 @@ func TestLink_BrokenStreamFailsItsCallsAtOnce(t *testing.T) {
 		go func() { errs <- probe(a, b) }()
 		synctest.Wait()
 		start := time.Now()
-		l.nodes[1].breakStreams()
+		l.nodes[1].stopServer()
 		for range 2 {
 			wantKind(t, "broken", <-errs, kverr.Unavailable)
 		}
@@ -46,7 +44,7 @@ func TestLink_WaitingForAPeerThatIsDown(t *testing.T) {
 		if heartbeat(a, b) != nil || probe(a, b) != nil {
 			t.Fatal("not connected")
 		}
-		l.nodes[1].breakStreams()
+		l.nodes[1].stopServer()
 		synctest.Wait()
 		for _, c := range []struct {
 			what string
@@ -91,7 +89,7 @@ func TestLink_HastyCallsMakeTheLinkTry(t *testing.T) {
 		if err := ask(); err != nil {
 			t.Fatal(err)
 		}
-		l.nodes[1].breakStreams()
+		l.nodes[1].stopServer()
 		time.Sleep(time.Minute) // nobody asks: the link sleeps
 		wantKind(t, "down", ask(), kverr.Unavailable)
 		l.nodes[1].startServer()
@@ -107,6 +105,19 @@ func TestLink_NodeWithoutAddress(t *testing.T) {
 		wantKind(t, "no such node", (<-confirm(l.nodes[0].net, "n9", nil, time.Minute)).err, kverr.Unavailable)
 		if d := time.Since(start); d > time.Second {
 			t.Errorf("took %s", d)
+		}
+	})
+}
+
+// TestLink_WrongCluster: whoever cares can tell why there is no stream.
+func TestLink_WrongCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN(t, 2, func(i int, x *testNode) { x.cluster.Store(fmt.Sprint("c", i)) })
+		defer l.close()
+		err := (<-confirm(l.nodes[0].net, "n2", nil, time.Minute)).err
+		wantKind(t, "other cluster", err, kverr.Unavailable)
+		if !errors.Is(err, kverr.WrongCluster) {
+			t.Errorf("got %v", err)
 		}
 	})
 }
@@ -267,17 +278,22 @@ func TestPause(t *testing.T) {
 		p := newPause("n1", "n2", peerv1.Lane_LANE_LOG)
 		for i := range 20 {
 			start := time.Now()
-			p.sleep(t.Context())
+			p.sleep(t.Context(), start)
 			full := min(firstPause<<min(i, 10), maxPause)
 			if d := time.Since(start); d < full/2 || d > full {
 				t.Errorf("pause %d took %s, expected %s to %s", i, d, full/2, full)
 			}
 		}
+		start := time.Now()
+		time.Sleep(2 * maxPause)
+		if again := time.Now(); !p.sleep(t.Context(), start) || time.Since(again) != 0 {
+			t.Errorf("waited another %s after an attempt that took longer than the pause", time.Since(again))
+		}
 		seen := map[time.Duration]bool{}
 		for i := range 10 {
 			p := newPause("n1", shardmap.NodeID(fmt.Sprint("n", i)), peerv1.Lane_LANE_LOG)
 			start := time.Now()
-			p.sleep(t.Context())
+			p.sleep(t.Context(), start)
 			seen[time.Since(start)] = true
 		}
 		if len(seen) < 9 {

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -9,10 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
-	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/shardmap"
@@ -79,11 +75,13 @@ func TestGroup_AllRequestsArriveAndAreAnswered(t *testing.T) {
 			t.Errorf("append: %+v %v", ar, err)
 		}
 		var vr raft.RequestVoteResponse
-		if err := a.RequestVote("", b.LocalAddr(), &raft.RequestVoteRequest{Term: 5}, &vr); err != nil || !vr.Granted || vr.Term != 5 {
+		err = a.RequestVote("", b.LocalAddr(), &raft.RequestVoteRequest{Term: 5}, &vr)
+		if err != nil || !vr.Granted || vr.Term != 5 {
 			t.Errorf("vote: %+v %v", vr, err)
 		}
 		var pr raft.RequestPreVoteResponse
-		if err := a.RequestPreVote("", b.LocalAddr(), &raft.RequestPreVoteRequest{Term: 6}, &pr); err != nil || !pr.Granted || pr.Term != 6 {
+		err = a.RequestPreVote("", b.LocalAddr(), &raft.RequestPreVoteRequest{Term: 6}, &pr)
+		if err != nil || !pr.Granted || pr.Term != 6 {
 			t.Errorf("pre-vote: %+v %v", pr, err)
 		}
 		if err := a.TimeoutNow("", b.LocalAddr(), &raft.TimeoutNowRequest{}, &raft.TimeoutNowResponse{}); err != nil {
@@ -112,6 +110,7 @@ func TestGroup_Refusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, a, b := pair(t, nil)
 		defer l.close()
+		go answerAll(b) // who answers shows that a message got through
 		err := a.AppendEntries("", raft.ServerAddress(ServerID("n2", 999)), &raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{})
 		wantKind(t, "other replica", err, kverr.Unavailable)
 		wantKind(t, "itself", heartbeat(a, a), kverr.Invalid)
@@ -281,170 +280,6 @@ func TestGroup_TooLargeIsRefusedAlone(t *testing.T) {
 		wantKind(t, "too large", send(MaxEnvelopeBytes), kverr.Invalid)
 		if err := send(MaxEnvelopeBytes - 1024); err != nil {
 			t.Errorf("the largest that fits: %v", err)
-		}
-	})
-}
-
-func TestHello_Mismatch(t *testing.T) {
-	good := func() *peerv1.Hello {
-		return &peerv1.Hello{Format: Format, ClusterId: "c1", FromNode: "n1", ToNode: "n2", Lane: peerv1.Lane_LANE_LOG}
-	}
-	for _, c := range []struct {
-		name string
-		bend func(h *peerv1.Hello)
-		code codes.Code
-		kind kverr.Kind
-	}{
-		{"other cluster", func(h *peerv1.Hello) { h.ClusterId = "c2" }, codes.FailedPrecondition, kverr.WrongCluster},
-		{"no cluster", func(h *peerv1.Hello) { h.ClusterId = "" }, codes.FailedPrecondition, kverr.WrongCluster},
-		{"newer format", func(h *peerv1.Hello) { h.Format++ }, codes.Unimplemented, kverr.Format},
-		{"unknown lane", func(h *peerv1.Hello) { h.Lane = 9 }, codes.Unimplemented, kverr.Format},
-		{"bulk lane", func(h *peerv1.Hello) { h.Lane = peerv1.Lane_LANE_BULK }, codes.Unimplemented, kverr.Format},
-		{"other node", func(h *peerv1.Hello) { h.ToNode = "n9" }, codes.Unavailable, kverr.Unavailable},
-		{"nobody", func(h *peerv1.Hello) { h.FromNode = "" }, codes.InvalidArgument, kverr.Invalid},
-		{"itself", func(h *peerv1.Hello) { h.FromNode = "n2" }, codes.InvalidArgument, kverr.Invalid},
-		{"none", nil, codes.Unimplemented, kverr.Format},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				l := newLAN(t, 2, nil)
-				defer l.close()
-				h := good()
-				if c.bend != nil {
-					c.bend(h)
-				} else {
-					h = nil
-				}
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				conn, err := l.conn("n1", "n2")
-				if err != nil {
-					t.Fatal(err)
-				}
-				stream, err := peerv1.NewPeerClient(conn).Exchange(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := stream.Send(&peerv1.Envelope{Hello: h}); err != nil {
-					t.Fatal(err)
-				}
-				_, err = stream.Recv()
-				st := status.Convert(err)
-				if st.Code() != c.code || len(st.Details()) != 1 {
-					t.Fatalf("got %v", err)
-				}
-				if got := st.Details()[0].(*kvv1.Error).GetKind(); got != kvv1.ErrorKind(c.kind) {
-					t.Errorf("kind %s, expected %s", got, c.kind)
-				}
-			})
-		})
-	}
-}
-
-// TestHello_SilentClient: a stream without a hello does not stay open.
-func TestHello_SilentClient(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLAN(t, 2, nil)
-		defer l.close()
-		conn, err := l.conn("n1", "n2")
-		if err != nil {
-			t.Fatal(err)
-		}
-		stream, err := peerv1.NewPeerClient(conn).Exchange(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		start := time.Now()
-		if _, err := stream.Recv(); status.Code(err) != codes.Unavailable || time.Since(start) != openTimeout {
-			t.Errorf("ended after %s with %v", time.Since(start), err)
-		}
-	})
-}
-
-// TestHello_ClusterComesLater: a node that belongs to no cluster yet opens and
-// accepts nothing, and all is well once it does.
-func TestHello_ClusterComesLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l, a, b := pair(t, func(i int, x *testNode) {
-			if i == 1 {
-				x.cluster.Store("")
-			}
-		})
-		defer l.close()
-		go answerAll(b)
-		done := make(chan error, 1)
-		go func() { done <- probe(a, b) }()
-		time.Sleep(2 * time.Second)
-		l.nodes[1].cluster.Store("c1")
-		start := time.Now()
-		if err := <-done; err != nil || time.Since(start) > 2*time.Second {
-			t.Errorf("after %s: %v", time.Since(start), err)
-		}
-	})
-}
-
-func termQuestion(g *Group, term uint64) *peerv1.TermQuestion {
-	return &peerv1.TermQuestion{Group: g.id, Replica: uint64(g.replica), Term: term}
-}
-
-type confirmation struct {
-	same []bool
-	wall uint64
-	err  error
-}
-
-func confirm(n *Network, to shardmap.NodeID, qs []*peerv1.TermQuestion, d time.Duration) <-chan confirmation {
-	done := make(chan confirmation, 2)
-	n.Confirm(to, qs, d, func(same []bool, wall uint64, err error) { done <- confirmation{same, wall, err} })
-	return done
-}
-
-func TestConfirm(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l, _, b := pair(t, nil)
-		defer l.close()
-		n1 := l.nodes[0].net
-		qs := []*peerv1.TermQuestion{termQuestion(b, 1), termQuestion(b, 2)}
-		wantKind(t, "nobody to answer", (<-confirm(n1, "n2", qs, time.Second)).err, kverr.Overloaded)
-
-		answers := []bool{true, false}
-		l.nodes[1].net.OnConfirm(func(got []*peerv1.TermQuestion) ([]bool, uint64) {
-			if len(got) != 2 || got[1].GetTerm() != 2 || got[1].GetReplica() != 102 || got[1].GetGroup() != testGroup {
-				t.Errorf("questions %v", got)
-			}
-			return answers, 123456
-		})
-		c := <-confirm(n1, "n2", qs, time.Second)
-		if c.err != nil || c.wall != 123456 || len(c.same) != 2 || !c.same[0] || c.same[1] {
-			t.Errorf("got %+v", c)
-		}
-		answers = answers[:1]
-		wantKind(t, "an answer missing", (<-confirm(n1, "n2", qs, time.Second)).err, kverr.Internal)
-		wantKind(t, "itself", (<-confirm(n1, "n1", qs, time.Second)).err, kverr.Invalid)
-		n1.Close()
-		wantKind(t, "closed", (<-confirm(n1, "n2", qs, time.Second)).err, kverr.Closed)
-	})
-}
-
-// TestConfirm_DeadlineAndExactlyOnce: an answer after the deadline is dropped.
-func TestConfirm_DeadlineAndExactlyOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		slow := func(_ shardmap.NodeID, m *peerv1.Message, send func(*peerv1.Message)) {
-			time.AfterFunc(70*time.Millisecond, func() { send(m) })
-		}
-		l, _, b := pair(t, func(_ int, x *testNode) { x.opts.Tamper = slow })
-		defer l.close()
-		l.nodes[1].net.OnConfirm(func([]*peerv1.TermQuestion) ([]bool, uint64) { return []bool{true}, 1 })
-		for _, c := range []struct {
-			deadline time.Duration
-			kind     kverr.Kind
-		}{{100 * time.Millisecond, kverr.Unavailable}, {200 * time.Millisecond, kverr.None}, {0, kverr.Unavailable}} {
-			done := confirm(l.nodes[0].net, "n2", []*peerv1.TermQuestion{termQuestion(b, 1)}, c.deadline)
-			wantKind(t, c.deadline.String(), (<-done).err, c.kind)
-			time.Sleep(time.Second)
-			if len(done) != 0 {
-				t.Error("done was called twice")
-			}
 		}
 	})
 }

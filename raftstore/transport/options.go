@@ -41,12 +41,12 @@ const (
 	// openTimeout bounds dialling, opening the stream and the exchange of
 	// hellos; a peer that is stopped but whose kernel accepts is found by it.
 	openTimeout = 3 * time.Second
-	// appendPatience is how long an append waits for a peer that is down. A
-	// failed append makes raft sleep, twice as long each time, up to 10.24 s, and
-	// nothing wakes it: after 20 s of failures at once or after a second each, a
-	// peer that is back gets no entry for another 5 s. With this patience that
-	// takes an outage of more than a minute and a half; and whoever waits for the
-	// replicating goroutine waits no longer than raft might make him anyway.
+	// appendPatience is how long an append waits for a peer that is down. After
+	// each append that fails raft sleeps, twice as long each time, up to 10.24 s,
+	// and nothing wakes it when the peer is back. If appends took a second to
+	// fail, an outage of 20 s would earn the peer a sleep of 5 s; with this
+	// patience it takes almost two minutes. It is also no longer than what raft's
+	// own sleep makes others wait for the goroutine that replicates.
 	appendPatience = 10 * time.Second
 )
 

@@ -174,8 +174,15 @@ func TestRaft_ElectsAndReplicates(t *testing.T) {
 		defer l.close()
 		rg := l.startRaft(testGroup, nil, nil)
 		defer rg.stop()
+		rg.leader(nil)
+		start := time.Now()
 		for i := range 100 {
 			rg.put(fmt.Sprint("v", i))
+		}
+		// Entries leave when they are written, without a pipeline too, and not with
+		// the commit tick of 100 ms.
+		if d := time.Since(start); d > 50*time.Millisecond {
+			t.Errorf("100 writes took %s", d)
 		}
 		rg.settle(5 * time.Second)
 		if n := len(rg.members[2].fsm.lines()); n < 101 {

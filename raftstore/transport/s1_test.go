@@ -130,7 +130,7 @@ func deposeAndApply(t *testing.T, wrap func(int, *Group) raft.Transport) (foreig
 // writes, the cut heals, and the first thing the old one hears is a heartbeat
 // while a write waits for it.
 func TestS1_HealedLeaderDoesNotDiverge(t *testing.T) {
-	const runs = 8
+	const runs = 6
 	for _, c := range []struct {
 		name string
 		wrap func(int, *Group) raft.Transport

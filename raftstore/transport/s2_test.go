@@ -59,7 +59,8 @@ func TestS2_ClampFollowsTheTrim(t *testing.T) {
 // staleFollower is a raft whose last entry, 3, was never committed and is not in
 // the log of the leader of term 2. It answers what the follower applied after an
 // empty append that verifies entry 2 and speaks of commit index 3.
-func staleFollower(t *testing.T, trans raft.Transport, voters []raft.ServerID, send func(*raft.AppendEntriesRequest) error) []string {
+func staleFollower(t *testing.T, trans raft.Transport, voters []raft.ServerID,
+	send func(*raft.AppendEntriesRequest) error) []string {
 	var conf raft.Configuration
 	for _, id := range voters {
 		conf.Servers = append(conf.Servers, raft.Server{ID: id, Address: raft.ServerAddress(id)})

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
+	"github.com/ringfort/ringfort/api/wire"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/shardmap"
 )
@@ -30,7 +31,7 @@ func questionOf(m *peerv1.Message) question {
 // the kind, WrongCluster or Format or another, in its details.
 func (n *Network) Serve(stream peerv1.Peer_ExchangeServer) error {
 	if !n.begin() {
-		return streamStatus(errNetworkClosed())
+		return wire.StatusFromError(errNetworkClosed())
 	}
 	defer n.workers.Done()
 	in := &inbound{net: n, out: newOutbox(answerQueue, answerQueueBytes)}
@@ -45,12 +46,12 @@ func (n *Network) Serve(stream peerv1.Peer_ExchangeServer) error {
 	select {
 	case err := <-hello:
 		if err != nil {
-			return streamStatus(err)
+			return wire.StatusFromError(err)
 		}
 	case <-late.C:
-		return streamStatus(errNoHello())
+		return wire.StatusFromError(errNoHello())
 	case <-n.ctx.Done():
-		return streamStatus(errNetworkClosed())
+		return wire.StatusFromError(errNetworkClosed())
 	}
 	broken := make(chan error, 2)
 	n.workers.Go(func() { broken <- in.receive(stream) })
@@ -62,7 +63,7 @@ func (n *Network) Serve(stream peerv1.Peer_ExchangeServer) error {
 		}
 		return err
 	case <-n.ctx.Done():
-		return streamStatus(errNetworkClosed())
+		return wire.StatusFromError(errNetworkClosed())
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
+	"github.com/ringfort/ringfort/api/wire"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -20,17 +21,18 @@ func (l *link) run() {
 	defer l.close()
 	pause := newPause(l.net.opts.Self, l.node, l.lane)
 	for l.awaitDemand() {
+		start := time.Now()
 		opened, err := l.session()
 		if l.net.ctx.Err() != nil {
 			return
 		}
-		if l.down(err) {
+		if l.down(wire.ErrorFromStatus(err, wire.Unsent)) {
 			l.net.opts.Logger.Warn("no stream to peer", "peer", l.node, "lane", l.lane.String(), "err", err)
 		}
 		if opened {
 			pause.reset()
 		}
-		if !pause.sleep(l.net.ctx) {
+		if !pause.sleep(l.net.ctx, start) {
 			return
 		}
 	}
@@ -174,11 +176,13 @@ func newPause(self, peer shardmap.NodeID, lane peerv1.Lane) *pause {
 
 func (p *pause) reset() { p.next = firstPause }
 
-// sleep waits between half and all of a time that doubles; false when ctx ends.
-func (p *pause) sleep(ctx context.Context) bool {
-	timer := time.NewTimer(p.next/2 + time.Duration(p.spread.Int64N(int64(p.next/2))))
-	defer timer.Stop()
+// sleep lets between half and all of a time pass since the last attempt began.
+// The time doubles. It answers false when ctx ends.
+func (p *pause) sleep(ctx context.Context, since time.Time) bool {
+	wait := p.next/2 + time.Duration(p.spread.Int64N(int64(p.next/2)))
 	p.next = min(2*p.next, maxPause)
+	timer := time.NewTimer(time.Until(since.Add(wait)))
+	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true

@@ -1,0 +1,69 @@
+// Package transport carries the messages of all Raft groups of a node over a few
+// long-lived gRPC streams: two lanes to each other node, whatever the number of
+// groups.
+//
+// It does not ship snapshots: logs reach back to the boundary of their group, so
+// no follower needs one yet. It keeps nothing on disk. It does not watch disks
+// (rule D1) and does not judge whether a leader should speak.
+//
+// # What the owner does
+//
+// The owner makes connections with DialOptions and servers with ServerOptions,
+// hands each Exchange stream to Serve, and sets OnConfirm before there is
+// traffic. It registers a Group for each local replica, gives it to raft, closes
+// it before it shuts raft down (a group that leaves late holds raft up for a
+// whole RPC deadline), and closes the Network last. It names replicas that must
+// never come back to Retire at each start, before streams are served. Bytes of
+// log entries that its log store returns must not change afterwards: they may
+// wait in a queue after raft has given the append up.
+//
+// # Streams
+//
+// A node opens one stream per lane to a peer, for its own RPCs; the answers come
+// back on the same stream. Control takes heartbeats, votes, pre-votes,
+// TimeoutNow and confirms; log takes every other append. So a vote never queues
+// behind a megabyte of entries. The first envelope each way is a hello; format,
+// cluster, both nodes and the lane must match. Envelopes pack what waits, with
+// no delay added (see sendAll).
+//
+// A stream is opened when something is to be sent and again when it breaks,
+// while somebody wants it. RPCs whose message had left fail with the stream, at
+// once; those that had not wait for the next one, up to their own limit. Votes
+// and heartbeats wait for at most raft's heartbeat timeout, appends up to 10 s
+// longer (see appendPatience), TimeoutNow and confirms not at all. An RPC number
+// is never used twice between two processes, so an answer that comes late or
+// twice belongs to nobody (rule R3 relies on it).
+//
+// # What raft gets
+//
+//   - S1: SetHeartbeatHandler does nothing; heartbeats pass through Consumer, so
+//     that only raft's main loop touches term, state and log.
+//   - S2: an append speaks of a commit index no higher than the last entry it
+//     shows to be the leader's.
+//   - An RPC whose group cannot take it is refused: unknown or retired replica,
+//     full queue, closing. Nothing here waits for one group.
+//   - Entries that do not follow each other without a gap never reach raft.
+//
+// There is no append pipeline. Raft then sends one append at a time to each
+// follower and starts the next as soon as the answer is there; entries written
+// meanwhile are announced by a channel that keeps one signal, and each append
+// round runs until the follower has all. A pipeline would keep several in
+// flight, but our groups merge what waits into one entry and have few entries in
+// flight, so there is nothing more to send before the answer. In return the
+// wedges of hashicorp/raft#611 and #612, in which a follower gets no entry until
+// the leader restarts, cannot happen, failed appends cannot pass for contact with
+// the follower, and rule D2 has no object. The price: raft asks for a pipeline
+// after each append that succeeds, which costs a call and is not logged; and its
+// idle commit ticks, one empty append per CommitTimeout and follower, cannot be
+// left out, so CommitTimeout should not be shorter than followers need it.
+//
+// # Goroutines and locks
+//
+// Each link (a lane to a node) has one goroutine that connects and receives and,
+// while a stream is up, one that sends. A stream being served has its handler, a
+// receiver and a sender. Each Group has one that returns raft's answers. All are
+// waited for by Network.Close; so is every deadline of a Confirm.
+//
+// No lock is held while anything blocks. Order: link before outbox; Network's
+// and Group's locks are held alone.
+package transport
