@@ -48,8 +48,8 @@ func LoadApplied(r Reader, from shardmap.Slot) (a AppliedState, found bool, err 
 		return AppliedState{}, false, err
 	}
 	if a.ConfigurationIndex > a.Index {
-		return AppliedState{}, false, corrupt("configuration of index %d is ahead of the applied index %d: they were not written in one batch",
-			a.ConfigurationIndex, a.Index)
+		return AppliedState{}, false, corrupt("configuration of index %d is ahead of the applied index %d: "+
+			"they were not written in one batch", a.ConfigurationIndex, a.Index)
 	}
 	return a, true, nil
 }

@@ -82,40 +82,59 @@ func TestOpSizeBoundsTheLargestOp(t *testing.T) {
 	}
 }
 
-func TestEntryRefused(t *testing.T) {
-	put := Op{Kind: OpPut, Key: []byte("k"), Value: []byte("v")}
-	numbered := put
-	numbered.Request = RequestID{Client: ClientID{7}, Number: 1, NotAfter: 1}
-	base := (&Entry{Term: 1, Ops: []Op{put}}).AppendTo(nil)
-	head := bytes.IndexByte(base, 'k') - 2
-	edit := func(b []byte, at int, v byte) []byte {
-		b = bytes.Clone(b)
-		b[at] = v
-		return b
-	}
-	twice := (&Entry{Term: 1, Ops: []Op{numbered, numbered}}).AppendTo(nil)
-	second := bytes.LastIndexByte(twice, 'k') - 2
-	spelledOut := append(edit(twice[:second+5], second, byte(OpPut)|headRequest), numbered.Request.Client[:]...)
-	spelledOut = append(spelledOut, twice[second+5:]...)
+// rawEntry is an entry of term 1 at shard time 0 with operations given as bytes.
+func rawEntry(ops ...[]byte) []byte {
+	b := (&Entry{Term: 1}).AppendTo(nil)
+	b[len(b)-1] = byte(len(ops)) // the count comes last when it is 0
+	return append(b, bytes.Join(ops, nil)...)
+}
 
+func TestEntryRefused(t *testing.T) {
+	const put, numbered, same = byte(OpPut), byte(OpPut) | headRequest, byte(OpPut) | headRequest | headSameClient
+	client := func(head byte, number byte) []byte {
+		op := []byte{head, 1, 'k', 1, 'v'}
+		if head&headSameClient == 0 {
+			op = append(op, bytes.Repeat([]byte{7}, len(ClientID{}))...)
+		}
+		return append(op, number, 0, 0)
+	}
+	long := func(key, value int) []byte {
+		op := Op{Kind: OpPut, Key: make([]byte, key), Value: make([]byte, value)}
+		return op.appendTo(nil, 0, nil)
+	}
+	late := append([]byte{entryFormat, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10}, rawEntry()[2:]...)
+	newer := rawEntry()
+	newer[0]++
 	for _, tc := range []struct {
 		name string
 		b    []byte
 		kind kverr.Kind
 	}{
+		{"sound", rawEntry([]byte{put, 1, 'k', 0}), kverr.None},
+		{"sound, numbered", rawEntry(client(numbered, 1), client(same, 1)), kverr.None},
+		{"sound, longest", rawEntry(long(MaxKeyBytes, MaxValueBytes)), kverr.None},
 		{"empty", nil, kverr.Internal},
-		{"over the limit", make([]byte, MaxEntryBytes+1), kverr.Internal},
-		{"operation of a newer build", edit(base, head, 3), kverr.Format},
-		{"operation 0", edit(base, head, 0), kverr.Format},
-		{"unknown head bit", edit(base, head, byte(OpPut)|0x40), kverr.Internal},
-		{"same client as nobody", edit(base, head, byte(OpPut)|headRequest|headSameClient), kverr.Internal},
-		{"same client without request", edit(base, head, byte(OpPut)|headSameClient), kverr.Internal},
-		{"empty key", append(base[:head:head], byte(OpDelete), 0, 0), kverr.Internal},
-		{"client spelled out twice", spelledOut, kverr.Internal},
-		{"more operations than bytes", edit(base, head-1, 100), kverr.Internal},
+		{"over the limit", append(rawEntry(), make([]byte, MaxEntryBytes)...), kverr.Internal},
+		{"newer format", newer, kverr.Format},
+		{"newer operation", rawEntry([]byte{3, 1, 'k', 0}), kverr.Format},
+		{"operation 0", rawEntry([]byte{0, 1, 'k', 0}), kverr.Format},
+		{"unknown head bit", rawEntry([]byte{put | 0x40, 1, 'k', 0}), kverr.Internal},
+		{"same client as nobody", rawEntry(client(same, 1)), kverr.Internal},
+		{"same client without request", rawEntry([]byte{put | headSameClient, 1, 'k', 0}), kverr.Internal},
+		{"client spelled out twice", rawEntry(client(numbered, 1), client(numbered, 1)), kverr.Internal},
+		{"number 0", rawEntry(client(numbered, 0)), kverr.Internal},
+		{"empty key", rawEntry([]byte{put, 0, 1, 'v'}), kverr.Internal},
+		{"long key", rawEntry(long(MaxKeyBytes+1, 0)), kverr.Internal},
+		{"long value", rawEntry(long(1, MaxValueBytes+1)), kverr.Internal},
+		{"shard time past the end", late, kverr.Internal},
+		{"more operations than bytes", append(rawEntry()[:len(rawEntry())-1], 100, put, 1, 'k', 0), kverr.Internal},
 	} {
 		_, err := DecodeEntry(tc.b)
-		wantKind(t, tc.name, err, tc.kind)
+		if tc.kind != kverr.None {
+			wantKind(t, tc.name, err, tc.kind)
+		} else if err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
 	}
 }
 

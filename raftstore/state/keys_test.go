@@ -91,6 +91,24 @@ func TestSlotForSystemShard(t *testing.T) {
 	}
 }
 
+func TestParseDataKeyRefuses(t *testing.T) {
+	for name, k := range map[string][]byte{
+		"nothing":      nil,
+		"bare slot":    {0, 7},
+		"empty key":    {0, 7, 0x10},
+		"other kind":   {0, 7, 0x11, 'a'},
+		"no slot":      {0x40, 0x01, 0x10, 'a'},
+		"key too long": DataKey(nil, 7, make([]byte, MaxKeyBytes+1)),
+	} {
+		if slot, key, ok := ParseDataKey(k); ok {
+			t.Errorf("%s: parses as slot %d, key %x", name, slot, key)
+		}
+	}
+	if _, _, ok := ParseDataKey(DataKey(nil, 7, make([]byte, MaxKeyBytes))); !ok {
+		t.Error("the longest key is refused")
+	}
+}
+
 func FuzzParseDataKey(f *testing.F) {
 	f.Add(DataKey(nil, 7, []byte("key")))
 	f.Add(RecordKey(7))

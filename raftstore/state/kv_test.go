@@ -34,6 +34,24 @@ func (s store) Scan(from, to []byte, fn func(key, value []byte) error) error {
 	return nil
 }
 
+// oneBuffer is a store whose Get overwrites what it returned before.
+type oneBuffer struct {
+	store
+	buffer []byte
+}
+
+func (o *oneBuffer) Get(key []byte) ([]byte, bool, error) {
+	clear(o.buffer)
+	v, ok := o.store[string(key)]
+	o.buffer = append(o.buffer[:0], v...)
+	return o.buffer, ok, nil
+}
+
+func (o *oneBuffer) Scan(from, to []byte, fn func(key, value []byte) error) error {
+	clear(o.buffer)
+	return o.store.Scan(from, to, fn)
+}
+
 // dump is the whole store as text.
 func (s store) dump() string {
 	var b strings.Builder

@@ -25,6 +25,9 @@ const maxRequestAheadMicros = uint64(MaxRequestAhead / time.Microsecond)
 // Bounds of the request table. At each of them the operation is answered
 // TableFull and is not applied. The bound per client keeps one client that
 // never closes its numbers from taking the whole table.
+//
+// They decide what is applied, as MaxRequestAhead does: replicas of one group
+// that differ in them diverge, so changing one takes a new entry format.
 const (
 	MaxRecordsPerShard  = 1 << 18
 	MaxRecordsPerClient = 1 << 16

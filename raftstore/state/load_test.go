@@ -2,6 +2,7 @@ package state
 
 import (
 	"errors"
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,8 +54,16 @@ func TestNothingThere(t *testing.T) {
 
 func TestLoadRefusesHalfAShard(t *testing.T) {
 	s := born(t, testRecord())
-	elsewhere := make(store)
-	elsewhere[string(RecordKey(7))] = s[string(RecordKey(0))]
+	elsewhere := store{
+		string(RecordKey(7)):        s[string(RecordKey(0))],
+		string(AppliedKey(7)):       s[string(AppliedKey(0))],
+		string(ConfigurationKey(7)): s[string(ConfigurationKey(0))],
+	}
+	at := func(a AppliedState) store {
+		c := maps.Clone(s)
+		c[string(AppliedKey(0))] = string(a.appendPosition(nil))
+		return c
+	}
 	ahead := s.without(ConfigurationKey(0))
 	ahead[string(ConfigurationKey(0))] = string(appendConfiguration(nil, birthIndex+1, []byte("c")))
 	for name, s := range map[string]store{
@@ -63,6 +72,10 @@ func TestLoadRefusesHalfAShard(t *testing.T) {
 		"no configuration":        s.without(ConfigurationKey(0)),
 		"record of another slot":  elsewhere,
 		"configuration too young": ahead,
+		"index 0":                 at(AppliedState{Term: 5}),
+		"term 0":                  at(AppliedState{Index: 10}),
+		"version too high":        at(AppliedState{Index: 10, Term: 5, LastVersion: MaxVersion + 1}),
+		"shard time too high":     at(AppliedState{Index: 10, Term: 5, ShardTime: MaxVersion + 1}),
 	} {
 		from := shardmap.Slot(0)
 		if name == "record of another slot" {

@@ -204,6 +204,9 @@ func TestRS1_PositionIsInTheBatchOfTheEffect(t *testing.T) {
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Error(err, diff)
 	}
+	if raw, index := m.Configuration(); string(raw) != "second" || index != birthIndex+5 {
+		t.Errorf("configuration is %q of index %d", raw, index)
+	}
 	b = newBatch()
 	if err := m.Finish(b); err != nil || b.writes != 0 {
 		t.Errorf("Finish with nothing applied: %d writes, %v", b.writes, err)

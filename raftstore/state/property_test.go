@@ -109,7 +109,7 @@ func bornRapid(t *rapid.T, rec shardmap.Record) (*Machine, store) {
 }
 
 func loadRapid(t *rapid.T, s store, rec shardmap.Record) *Machine {
-	m, found, err := load(s, rec.Arc.From, smallLimits)
+	m, found, err := load(&oneBuffer{store: s}, rec.Arc.From, smallLimits)
 	if err != nil || !found {
 		t.Fatalf("load: %t, %v", found, err)
 	}
@@ -191,6 +191,9 @@ func TestRS2_RS4_BatchesAndRestartsDoNotShow(t *testing.T) {
 			bytes   string
 			hash    uint64
 			table   string
+
+			configuration      string
+			configurationIndex uint64
 		}
 		history := make(map[uint64]moment)
 		for _, l := range log {
@@ -200,7 +203,8 @@ func TestRS2_RS4_BatchesAndRestartsDoNotShow(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.commit(s)
-			history[l.index] = moment{results, s.dump(), mustHash(t, s, rec), dumpTable(steady.requests)}
+			raw, index := steady.Configuration()
+			history[l.index] = moment{results, s.dump(), mustHash(t, s, rec), dumpTable(steady.requests), string(raw), index}
 		}
 
 		restless, s := bornRapid(t, rec)
@@ -232,6 +236,9 @@ func TestRS2_RS4_BatchesAndRestartsDoNotShow(t *testing.T) {
 				restless = loadRapid(t, s, rec)
 			}
 			checkTable(t, restless)
+			if raw, index := restless.Configuration(); was.configuration != string(raw) || was.configurationIndex != index {
+				t.Fatalf("entry %d: configuration %x of %d, want %x of %d", l.index, raw, index, was.configuration, was.configurationIndex)
+			}
 			if diff := cmp.Diff(was.table, dumpTable(restless.requests)); diff != "" {
 				t.Fatalf("entry %d: request table\n%s", l.index, diff)
 			}
@@ -271,6 +278,7 @@ func TestRS2_ApplyDoesNotKeepItsInput(t *testing.T) {
 		for _, l := range drawLog(t) {
 			b, bo := newBatch(), newBatch()
 			applyLog(t, m, b, &l)
+			want := l.configuration
 			l.data, l.configuration = bytes.Clone(l.data), bytes.Clone(l.configuration)
 			applyLog(t, other, bo, &l)
 			clear(l.data)
@@ -282,6 +290,9 @@ func TestRS2_ApplyDoesNotKeepItsInput(t *testing.T) {
 			}
 			b.commit(s)
 			bo.commit(so)
+			if got, _ := other.Configuration(); want != nil && !bytes.Equal(got, want) {
+				t.Fatalf("clearing configuration %x changed it to %x", want, got)
+			}
 		}
 		if s.dump() != so.dump() || dumpTable(m.requests) != dumpTable(other.requests) {
 			t.Fatal("clearing applied entries changed the state")

@@ -29,7 +29,7 @@ type client struct {
 	mention    int // scratch of whoever walks a page
 }
 
-// limits are the table's bounds; tests lower them.
+// limits are the table's bounds, equal on all replicas; tests lower them.
 type limits struct {
 	records          int
 	recordsPerClient int

@@ -67,7 +67,8 @@ func TestRS3_RulesOfARequest(t *testing.T) {
 func TestRS3_ShardTimeDecides(t *testing.T) {
 	m, s := newMachine(t, fullRecord(), defaultLimits), make(store)
 	apply(t, m, s, Entry{ShardTime: 2000})
-	res := apply(t, m, s, Entry{ShardTime: 1000, Ops: []Op{put("k", "v", request(1, 1, 1, 1999)), put("k", "v", request(1, 1, 1, 2000))}})
+	res := apply(t, m, s, Entry{ShardTime: 1000, Ops: []Op{
+		put("k", "v", request(1, 1, 1, 1999)), put("k", "v", request(1, 1, 1, 2000))}})
 	want := []Result{{Verdict: Expired}, {Verdict: Applied, Version: 2000}}
 	if diff := cmp.Diff(want, res); diff != "" {
 		t.Error(diff)
@@ -206,7 +207,7 @@ func TestRS4_LoadRefusesImpossiblePages(t *testing.T) {
 		{"stray byte", map[uint64]string{1: good + "\x00"}, kverr.Internal},
 		{"page that nothing needs", map[uint64]string{1: later, 2: later}, kverr.Internal},
 		{"page without client", map[uint64]string{1: handmade(1, 100, 0, 0)}, kverr.Internal},
-		{"horizon falls", map[uint64]string{1: good, 2: handmade(1, 99, 1, one, 1, 3, 0)}, kverr.Internal},
+		{"horizon falls", map[uint64]string{1: good, 2: handmade(1, 99, 1, ClientID{3}, 1, 3, 0)}, kverr.Internal},
 		{"horizon too far", map[uint64]string{1: "\x01\xff\xff\xff\xff\x7f" + good[2:]}, kverr.Internal},
 		{"lowest open falls", map[uint64]string{1: good, 2: handmade(1, 101, 1, one, 1, 1, 0)}, kverr.Internal},
 		{"not-after falls", map[uint64]string{1: good, 2: handmade(1, 101, 1, one, 3, 3, 0)}, kverr.Internal},

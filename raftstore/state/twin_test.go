@@ -248,7 +248,8 @@ func checkPage(t interface {
 		}
 		a, ok := r.client.answers.find(r.number)
 		if ok != r.isOpen() || ok && (a.page != p || a.version != r.version) {
-			t.Fatalf("page %d: number %d is open: %t, found: %t, version %d or %d", p.index, r.number, r.isOpen(), ok, r.version, a.version)
+			t.Fatalf("page %d: number %d is open: %t, found: %t, version %d or %d",
+				p.index, r.number, r.isOpen(), ok, r.version, a.version)
 		}
 		if ok {
 			open++
