@@ -41,8 +41,8 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			// The entry is committed: every replica meets it. Going on without it
 			// would diverge, so the process stops with the log as it is.
 			f.store.fatal(fmt.Errorf("raftstore: shard %d: apply at index %d: %w", f.shard, rest[0].Index, err))
-			break
 		}
+		f.store.haltIfDead()
 		rest = rest[n:]
 	}
 	return make([]any, len(logs))
@@ -89,6 +89,7 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 	if err := batch.Commit(pebble.NoSync); err != nil {
 		return 0, err
 	}
+	g.store.haltIfDead() // a commit that met Pebble's Fatalf has not happened
 	g.publish()
 	v := g.view.Load()
 	for _, c := range done {

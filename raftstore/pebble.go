@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ringfort/ringfort/raftstore/state"
 )
@@ -16,7 +17,7 @@ import (
 // closes a trap of that layout.
 func (s *Store) stateOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:                          s.opts.FS,
+		FS:                          idleWhenDead{s.opts.FS, s},
 		Cache:                       s.cache,
 		FileCache:                   s.files,
 		FormatMajorVersion:          pebble.FormatNewest, // the default is the oldest: no excise
@@ -33,7 +34,11 @@ func (s *Store) stateOptions() *pebble.Options {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
 	listener := &pebble.EventListener{
-		BackgroundError: func(err error) { s.opts.Logger.Error("state database: background work failed", "err", err) },
+		BackgroundError: func(err error) {
+			if !vfs.IsNoSpaceError(err) { // Pebble would try again at once and for ever
+				s.fatal(fmt.Errorf("raftstore: state database: background work: %w", err))
+			}
+		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			s.fatal(fmt.Errorf("raftstore: state database is corrupt: %s", info))
 		},
@@ -45,6 +50,22 @@ func (s *Store) stateOptions() *pebble.Options {
 	listener.EnsureDefaults(nil)
 	o.EventListener = listener
 	return o
+}
+
+// idleWhenDead makes no files for a dead store until it closes. Pebble repeats a
+// failed flush at once and for ever; a process that ends at Fatal does not care,
+// but where Fatal returns, in tests, it would spin and a bubble's time stand still.
+type idleWhenDead struct {
+	vfs.FS
+	store *Store
+}
+
+// Create implements vfs.FS.
+func (fs idleWhenDead) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if fs.store.dead.Load() {
+		<-fs.store.closing
+	}
+	return fs.FS.Create(name, category)
 }
 
 // Get implements state.Reader.

@@ -217,6 +217,9 @@ func (g *Group) execute(calls []*readCall) {
 	if err == nil && !found {
 		err = kverr.New(kverr.Internal, "shard %d: its record is gone", g.shard)
 	}
+	if g.store.dead.Load() {
+		err = kverr.New(kverr.Unavailable, "shard %d: the node has failed", g.shard)
+	}
 	var key []byte
 	for _, c := range ready {
 		if err != nil {

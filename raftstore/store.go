@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,9 +38,13 @@ type Store struct {
 	counters  struct {
 		entriesProposed, writesProposed, readRounds, readsConfirmed, electionsWon, overloaded atomic.Uint64
 	}
-	dead atomic.Bool // Fatal was called: nothing may be acknowledged any more
+	dead     atomic.Bool   // Fatal was called: nothing may be acknowledged any more
+	died     chan struct{} // closed then
+	stopping chan struct{} // closed by Stop
+	closing  chan struct{} // closed when the state database is about to be closed
 
-	births sync.Mutex // one Create at a time
+	births   sync.Mutex     // one Create or restart at a time
+	restarts sync.WaitGroup // groups that restart stops
 
 	mu struct {
 		sync.RWMutex
@@ -55,7 +60,8 @@ func Open(o Options) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, stopSweep: make(chan struct{})}
+	s := &Store{opts: o, stopSweep: make(chan struct{}), died: make(chan struct{}),
+		stopping: make(chan struct{}), closing: make(chan struct{})}
 	s.mu.groups = make(map[shardmap.ShardID]*Group)
 	if err := s.openDatabases(); err != nil {
 		return nil, err
@@ -116,7 +122,9 @@ func makeDurableDirs(fs vfs.FS, dir string) error {
 
 // fatal takes the node out of service for good (P10).
 func (s *Store) fatal(err error) {
-	s.dead.Store(true)
+	if s.dead.CompareAndSwap(false, true) {
+		close(s.died)
+	}
 	s.opts.Logger.Error("the node cannot go on", "err", err)
 	s.opts.Fatal(err)
 }
@@ -211,14 +219,21 @@ func (s *Store) Stop(ctx context.Context) error {
 	s.mu.groups = make(map[shardmap.ShardID]*Group)
 	s.mu.Unlock()
 
+	close(s.stopping)
 	close(s.stopSweep)
 	s.sweeper.Wait()
+	if s.dead.Load() {
+		// Raft waits for log writes that will never be answered; closing the
+		// database ends the goroutines that wait.
+		s.logFault(s.log.Close())
+	}
 	var wg sync.WaitGroup
 	errs := make(chan error, len(groups))
 	for _, g := range groups {
 		wg.Go(func() { errs <- g.stop() })
 	}
 	wg.Wait()
+	s.restarts.Wait()
 	close(errs)
 	var err error
 	for e := range errs {
@@ -226,17 +241,47 @@ func (s *Store) Stop(ctx context.Context) error {
 	}
 	s.confirmer.close()
 	s.readers.close()
-	if !s.dead.Load() {
-		// The state database has no log of its own: what is not flushed is
-		// replayed from the Raft log at the next start.
-		if e := s.state.Flush(); e != nil {
-			err = errors.Join(err, fmt.Errorf("raftstore: flush state: %w", e))
-		}
-	}
+	err = errors.Join(err, s.flush())
+	close(s.closing)
 	err = errors.Join(err, s.state.Close(), s.log.Close())
 	s.files.Unref()
 	s.cache.Unref()
 	return err
+}
+
+// flush makes the state durable unless the store is dead or dies of it. The state
+// database has no log of its own: what is not flushed is replayed from the Raft
+// log at the next start.
+func (s *Store) flush() error {
+	if s.dead.Load() {
+		return nil
+	}
+	flushed, err := s.state.AsyncFlush()
+	if err != nil {
+		return fmt.Errorf("raftstore: flush state: %w", err)
+	}
+	select {
+	case <-flushed:
+		return nil
+	case <-s.died:
+		return kverr.New(kverr.Internal, "raftstore: the state could not be flushed; the next start replays it")
+	}
+}
+
+// haltIfDead keeps the calling goroutine, Raft's, from going on after Fatal has
+// returned, as it does in tests: what it would do next must not be believed.
+func (s *Store) haltIfDead() {
+	if s.dead.Load() {
+		<-s.stopping
+		runtime.Goexit()
+	}
+}
+
+// logFault notes an error of a store that is dead already.
+func (s *Store) logFault(err error) {
+	if err != nil {
+		s.opts.Logger.Warn("closing a failed store", "err", err)
+	}
 }
 
 func (s *Store) register(g *Group) error {
@@ -250,21 +295,43 @@ func (s *Store) register(g *Group) error {
 }
 
 // restart replaces a group by a new one on the same replica, as if its node had
-// been restarted: a supervised way out of states that raft cannot leave.
+// been restarted: a supervised way out of states that raft cannot leave. While it
+// runs the store does not have the shard.
 func (s *Store) restart(g *Group) error {
 	s.births.Lock()
 	defer s.births.Unlock()
-	if current, ok := s.Group(g.shard); !ok || current != g {
+	if !s.unregister(g) {
 		return nil // stopped or restarted meanwhile
 	}
 	s.opts.Logger.Warn("restarting a group in place", "shard", g.shard)
 	rec := g.Record()
-	if err := g.stop(); err != nil {
-		return fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
+	stopped := make(chan error, 1)
+	s.restarts.Go(func() { stopped <- g.stop() })
+	select {
+	case err := <-stopped:
+		if err != nil {
+			return fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
+		}
+	case <-s.died: // raft waits for a log write that is never answered; Stop ends that
+		return kverr.New(kverr.Unavailable, "raftstore: restart shard %d: the store failed", g.shard)
 	}
 	fresh, err := s.open(rec)
 	if err != nil {
 		return fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
 	}
-	return s.register(fresh)
+	if err := s.register(fresh); err != nil {
+		return errors.Join(err, fresh.stop())
+	}
+	return nil
+}
+
+// unregister takes a group out of service and reports whether it was in it.
+func (s *Store) unregister(g *Group) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.groups[g.shard] != g {
+		return false
+	}
+	delete(s.mu.groups, g.shard)
+	return true
 }

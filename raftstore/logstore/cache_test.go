@@ -14,7 +14,8 @@ func TestCacheIsBounded(t *testing.T) {
 		newest := make(map[cacheKey]uint64) // term of the last put
 		for range rapid.IntRange(1, 300).Draw(t, "puts") {
 			key := cacheKey{rapid.Uint64Range(1, 3).Draw(t, "group"), rapid.Uint64Range(1, 40).Draw(t, "index")}
-			l := raft.Log{Index: key.index, Term: rapid.Uint64().Draw(t, "term"), Data: make([]byte, rapid.IntRange(0, 1500).Draw(t, "size"))}
+			size := rapid.IntRange(0, 1500).Draw(t, "size")
+			l := raft.Log{Index: key.index, Term: rapid.Uint64().Draw(t, "term"), Data: make([]byte, size)}
 			c.put(key.group, &l)
 			newest[key] = l.Term
 

@@ -37,10 +37,13 @@ type step struct {
 }
 
 func drawStep(t *rapid.T) step {
+	kinds := []string{"append", "append", "append", "append", "end", "beginning", "term", "vote", "pause"}
 	return step{
-		kind: rapid.SampledFrom([]string{"append", "append", "append", "append", "end", "beginning", "term", "vote", "pause"}).Draw(t, "kind"),
-		at:   rapid.IntRange(0, 1000).Draw(t, "at"), n: rapid.IntRange(1, 4).Draw(t, "n"),
-		size: rapid.SampledFrom([]int{0, 10, 300, 9000}).Draw(t, "size"), retract: rapid.IntRange(0, 9).Draw(t, "retract") == 0,
+		kind:    rapid.SampledFrom(kinds).Draw(t, "kind"),
+		at:      rapid.IntRange(0, 1000).Draw(t, "at"),
+		n:       rapid.IntRange(1, 4).Draw(t, "n"),
+		size:    rapid.SampledFrom([]int{0, 10, 300, 9000}).Draw(t, "size"),
+		retract: rapid.IntRange(0, 9).Draw(t, "retract") == 0,
 	}
 }
 

@@ -28,6 +28,7 @@ type DB struct {
 	closed   chan struct{}  // closed at Close's end
 	closeErr error          // readable after closed
 
+	opened  atomic.Bool // from here on a failing log file is the end (guardedFS)
 	failing atomic.Bool
 	dead    chan struct{}
 	cause   error // readable after dead

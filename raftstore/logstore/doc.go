@@ -30,7 +30,8 @@
 //   - LS1: StoreLogs and DeleteRange return nil or do not return. A failed append
 //     after a truncation would leave raft with a wrong last index (#666), and a
 //     leader that merely steps down is elected again on the same bad disk.
-//   - LS2: nothing is visible to readers before it is durable.
+//   - LS2: nothing that was added is visible to readers before it is durable.
+//     What is truncated is invisible from before that.
 //
 // # Why FirstIndex and LastIndex are the boundary after birth
 //
@@ -67,6 +68,7 @@
 // nothing was written. It waits for Close and then ends its goroutine by
 // runtime.Goexit. So after a death: Close first, then wait for raft's shutdown.
 //
-// Pebble panics when it cannot rotate its log. That ends the process as it
-// should, but tests must not inject errors into the creation of its *.log files.
+// Pebble panics when it cannot rotate its log, and repeats a failed flush at once
+// and for ever. A process that ends at Fatal sees neither; for tests that inject
+// errors the file system is wrapped, see guardedFS.
 package logstore

@@ -100,19 +100,3 @@ func (d *DB) events() *pebble.EventListener {
 	l.EnsureDefaults(nil)
 	return l
 }
-
-// stalledFS makes no files for a dead database until it is closed. Pebble
-// repeats a failed flush at once and for ever: on a disk that fails by injection
-// it would spin, and time in a synctest bubble would stand still.
-type stalledFS struct {
-	vfs.FS
-	db *DB
-}
-
-// Create implements vfs.FS.
-func (fs stalledFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if !fs.db.alive() {
-		<-fs.db.released
-	}
-	return fs.FS.Create(name, category)
-}

@@ -3,7 +3,9 @@ package logstore
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -139,28 +141,56 @@ func TestL1_BrokenLogsStopTheDatabase(t *testing.T) {
 	}
 }
 
-// Pebble repeats a failed flush at once: the bubble's time would stand still.
-func TestFailedFlushKillsAndDoesNotSpin(t *testing.T) {
-	for name, kind := range map[string]errorfs.OpKind{"create": errorfs.OpCreate, "write": errorfs.OpFileWrite} {
+// Whatever Pebble itself does with a failing disk, the process lives, the bubble's
+// time goes on, and there is one death: a failed flush is repeated at once and
+// for ever, a failed rotation of the log is a panic.
+func TestFailuresInsidePebble(t *testing.T) {
+	has := func(suffix string, kinds ...errorfs.OpKind) func(errorfs.Op) bool {
+		return func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, suffix) && slices.Contains(kinds, op.Kind) }
+	}
+	for name, match := range map[string]func(errorfs.Op) bool{
+		"table create":   has(".sst", errorfs.OpCreate),
+		"table write":    has(".sst", errorfs.OpFileWrite),
+		"table sync":     has(".sst", errorfs.OpFileSync, errorfs.OpFileSyncData),
+		"log create":     has(".log", errorfs.OpCreate, errorfs.OpReuseForWrite),
+		"log sync":       has(".log", errorfs.OpFileSync, errorfs.OpFileSyncData),
+		"directory sync": has("/"+databaseName, errorfs.OpFileSync),
+		"manifest sync":  func(op errorfs.Op) bool { return strings.Contains(op.Path, "MANIFEST") && isSync(op) },
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				disk := newFaultyDisk(vfs.NewCrashableMem(), func(op errorfs.Op) bool {
-					return op.Kind == kind && strings.HasSuffix(op.Path, ".sst")
-				})
+				fs := vfs.NewCrashableMem()
+				disk := newFaultyDisk(fs, match)
 				o, deaths := deadly(t, disk)
 				d := mustOpen(t, o)
 				g := born(t, d, 7)
 				must(t, g.StoreLogs(entries(11, 10, 5)))
 				must(t, g.DeleteRange(10, 15))
-				disk.broken.Store(true)
+				time.Sleep(flushDelay - time.Second)
+				must(t, g.StoreLogs(entries(21, 1, 5)))
+				before := newestLog(t, fs)
+				disk.broken.Store(true) // the first to meet it is a rotation and flush, or a probe
 				time.Sleep(2 * flushDelay)
 				if deaths.Load() != 1 {
 					t.Errorf("%d deaths", deaths.Load())
 				}
+				if after := newestLog(t, fs); name == "log sync" && after != before {
+					t.Errorf("after the failure of %s the log went on in %s", before, after)
+				}
+				left := crashed(fs)
 				d.Close()
+				wantEntries(t, openDisk(t, left).Group(7), 15, entries(15, 7, 5))
 			})
 		})
 	}
+}
+
+// newestLog is the name of the log with the highest number.
+func newestLog(t testing.TB, fs vfs.FS) string {
+	t.Helper()
+	names, err := fs.List(testDir + "/" + databaseName)
+	must(t, err)
+	return slices.Max(slices.DeleteFunc(names, func(name string) bool { return !isLog(name) }))
 }
 
 func TestCorruptTableKills(t *testing.T) {
@@ -232,9 +262,24 @@ type raftNode struct {
 	fsm   *memoryFSM
 }
 
-type memoryFSM struct{ applied []string }
+type memoryFSM struct {
+	mu   sync.Mutex
+	list []string
+}
 
-func (f *memoryFSM) Apply(l *raft.Log) any               { f.applied = append(f.applied, string(l.Data)); return nil }
+func (f *memoryFSM) Apply(l *raft.Log) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = append(f.list, string(l.Data))
+	return nil
+}
+
+func (f *memoryFSM) applied() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.list)
+}
+
 func (f *memoryFSM) Snapshot() (raft.FSMSnapshot, error) { return nothing{}, nil }
 func (f *memoryFSM) Restore(r io.ReadCloser) error       { return r.Close() }
 

@@ -42,11 +42,26 @@ func TestL3_ShorterLogIsCorruption(t *testing.T) {
 		more func(*DB) error
 		want CorruptError
 	}{
-		"entries":  {func(d *DB) error { return d.Group(7).StoreLogs(entries(16, 3, 5)) }, CorruptError{7, "last index", 15, 18, ""}},
-		"term":     {func(d *DB) error { return d.Group(7).SetUint64([]byte(keyCurrentTerm), 9) }, CorruptError{7, "current term", 6, 9, ""}},
-		"vote":     {func(d *DB) error { return castVote(d.Group(7), 6, "b") }, CorruptError{7, "term of the last vote", 5, 6, ""}},
-		"birth":    {func(d *DB) error { return d.Birth([]Birth{{8, 10, 5}}) }, CorruptError{8, "last index", 0, 10, ""}},
-		"conflict": {func(d *DB) error { return d.Group(7).StoreLogs(entries(14, 1, 6)) }, CorruptError{7, "term of entry 14", 5, 6, ""}},
+		"entries": {
+			func(d *DB) error { return d.Group(7).StoreLogs(entries(16, 3, 5)) },
+			CorruptError{7, "last index", 15, 18, ""},
+		},
+		"term": {
+			func(d *DB) error { return d.Group(7).SetUint64([]byte(keyCurrentTerm), 9) },
+			CorruptError{7, "current term", 6, 9, ""},
+		},
+		"vote": {
+			func(d *DB) error { return castVote(d.Group(7), 6, "b") },
+			CorruptError{7, "term of the last vote", 5, 6, ""},
+		},
+		"birth": {
+			func(d *DB) error { return d.Birth([]Birth{{8, 10, 5}}) },
+			CorruptError{8, "last index", 0, 10, ""},
+		},
+		"conflict": {
+			func(d *DB) error { return d.Group(7).StoreLogs(entries(14, 1, 6)) },
+			CorruptError{7, "term of entry 14", 5, 6, ""},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fs := vfs.NewCrashableMem()

@@ -60,7 +60,8 @@ func TestL1_TruncationMovesTheBoundary(t *testing.T) {
 	must(t, g.StoreLogs(entries(32, 1, 7)))
 	again := openDisk(t, crashed(fs))
 	wantEntries(t, again.Group(7), 31, append(entries(31, 1, 6), entries(32, 1, 7)...))
-	if info := again.Info(7); info != (Info{Boundary: 31, BoundaryTerm: 6, FirstIndex: 31, LastIndex: 32, CurrentTerm: 5, Exists: true}) {
+	want := Info{Boundary: 31, BoundaryTerm: 6, FirstIndex: 31, LastIndex: 32, CurrentTerm: 5, Exists: true}
+	if info := again.Info(7); info != want {
 		t.Errorf("info %+v", info)
 	}
 }
@@ -131,7 +132,10 @@ func TestL2_BirthIsOneSyncedBatch(t *testing.T) {
 		t.Errorf("groups %v", got)
 	}
 	for _, b := range births {
-		want := Info{Boundary: b.Index, BoundaryTerm: b.Term, FirstIndex: b.Index, LastIndex: b.Index, CurrentTerm: b.Term, Exists: true}
+		want := Info{
+			Boundary: b.Index, BoundaryTerm: b.Term, FirstIndex: b.Index, LastIndex: b.Index,
+			CurrentTerm: b.Term, Exists: true,
+		}
 		if got := again.Info(b.Group); got != want {
 			t.Errorf("group %d: %+v", b.Group, got)
 		}

@@ -46,6 +46,7 @@ func Open(o Options) (*DB, error) {
 		close(d.released)
 		return nil, errors.Join(err, d.pebble.Close())
 	}
+	d.opened.Store(true)
 	w := &writer{db: d, queue: d.queue, stop: d.stop}
 	d.workers.Go(w.run)
 	d.workers.Go(d.keep)
@@ -125,7 +126,7 @@ func (d *DB) checkMarks(marks map[uint64]mark) error {
 	for group, m := range marks {
 		g := d.mu.groups[group]
 		if g == nil {
-			return corrupt(d.opts.Dir, &CorruptError{Group: group, What: "last index", Have: 0, Want: m.last})
+			g = &Group{id: group, db: d} // judged as one with nothing left
 		}
 		if g.state.removed {
 			continue

@@ -76,7 +76,7 @@ func (o Options) withDefaults() (Options, error) {
 // and deleted by ranges from its beginning, mostly before it leaves the memtable.
 func (d *DB) pebbleOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:        stalledFS{d.opts.FS, d},
+		FS:        guardedFS{d.opts.FS, d},
 		Cache:     d.opts.Cache,
 		FileCache: d.opts.FileCache,
 		// The default is the oldest format, in which a flipped byte silently ends

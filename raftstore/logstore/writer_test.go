@@ -221,8 +221,8 @@ func TestRaftRunsOnIt(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 			for i, n := range nodes {
-				if !slices.Equal(n.fsm.applied, applied) {
-					t.Errorf("life %d: %s applied %d commands of %d", life, ids[i], len(n.fsm.applied), len(applied))
+				if got := n.fsm.applied(); !slices.Equal(got, applied) {
+					t.Errorf("life %d: %s applied %d commands of %d", life, ids[i], len(got), len(applied))
 				}
 				disks[i] = crashed(disks[i])
 			}
