@@ -46,7 +46,7 @@ type Config struct {
 	// on, and remembered. Nil keeps those of last time.
 	NodeFlags []string
 	// FirstPort is where the search for free gRPC ports starts; gossip ports
-	// are searched from 100 below. 0 means 7401.
+	// are searched from 100 below. 0 means where the first node is, or 7401.
 	FirstPort int
 	// Note hears what a person should know, one sentence at a time: a port
 	// that was taken, a node that was resumed. May be nil.

@@ -100,7 +100,8 @@ func TestUpKillPauseDown(t *testing.T) {
 	ctx := testContext(t)
 
 	first := mustUp(t, c, cfg)
-	if got := outcomes(first); got != "n1 started, n2 started, n3 started" || !first.Formed || first.Shards != 2 || first.ClusterID != "cluster-x" {
+	if got := outcomes(first); got != "n1 started, n2 started, n3 started" ||
+		!first.Formed || first.Shards != 2 || first.ClusterID != "cluster-x" {
 		t.Fatalf("first up: %+v", first)
 	}
 	pids := wantStates(t, c, "n1=running n2=running n3=running")
@@ -219,9 +220,13 @@ func TestDeathAtStartIsExplained(t *testing.T) {
 
 func TestUpSaysWhatIsMissing(t *testing.T) {
 	c, cfg := newCluster(t, "leaderless"), testConfig(t)
+	_, st, err := c.launch(testContext(t), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	_, err := c.Up(ctx, cfg)
+	_, err = c.awaitLeaders(ctx, st)
 	var missing *NotReadyError
 	if !errors.As(err, &missing) || !strings.Contains(missing.What, "shard 2") || !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("up: %v", err)

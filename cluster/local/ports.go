@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"strconv"
@@ -24,10 +25,13 @@ type ports struct {
 	gossip int
 }
 
+// newPorts searches from first on; 0 means from where the cluster's first node
+// is, or firstListenPort.
 func newPorts(first int, nodes []*nodeState) *ports {
-	if first == 0 {
-		first = firstListenPort
+	if first == 0 && len(nodes) > 0 {
+		first = portOf(nodes[0].Listen)
 	}
+	first = cmp.Or(first, firstListenPort)
 	p := &ports{used: map[int]bool{}, probe: portIsFree, listen: first, gossip: max(first-gossipPortBelow, 1024)}
 	for _, n := range nodes {
 		p.used[portOf(n.Listen)] = true

@@ -133,7 +133,7 @@ func awaitGossip(ctx context.Context, st *state, first *nodeState, admin adminv1
 // is reachable at the address it was started with.
 func (c *Cluster) awaitLeaders(ctx context.Context, st *state) (shards int, err error) {
 	missing := "no node answers"
-	asked := 0
+	asked, silent := 0, 0
 	var conns []adminv1.AdminClient
 	for _, n := range st.Nodes {
 		admin, closeConn, err := dial(n.Listen)
@@ -147,12 +147,18 @@ func (c *Cluster) awaitLeaders(ctx context.Context, st *state) (shards int, err 
 		callCtx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		// A node that hangs must not be the only one that is asked.
-		answer, err := conns[asked%len(conns)].ClusterStatus(callCtx, &adminv1.ClusterStatusRequest{})
+		next := asked % len(conns)
+		answer, err := conns[next].ClusterStatus(callCtx, &adminv1.ClusterStatusRequest{})
 		asked++
 		if err != nil {
-			missing = fmt.Sprintf("%s says: %v", st.Nodes[(asked-1)%len(conns)].Name, wire.ErrorFromStatus(err, wire.Unsent))
+			// What was said before is worth more, until all have failed in turn and one
+			// of them again: the very last call may fail only for want of time.
+			if silent++; silent > len(conns) {
+				missing = fmt.Sprintf("%s says: %v", st.Nodes[next].Name, wire.ErrorFromStatus(err, wire.Unsent))
+			}
 			return false, nil
 		}
+		silent = 0
 		shards, missing = judge(answer, st)
 		return missing == "", nil
 	})

@@ -157,8 +157,9 @@ func (c *Cluster) awaitAnswer(ctx context.Context, n *nodeState, offset int64) e
 	})
 	if ctx.Err() != nil && err != nil {
 		return &NotReadyError{
-			What: fmt.Sprintf("%s (pid %d) runs but does not answer on %s; its log is %s", n.Name, n.Process.PID, n.Listen, c.LogPath(n.Name)),
-			Err:  err,
+			What: fmt.Sprintf("%s (pid %d) runs but does not answer on %s; its log is %s",
+				n.Name, n.Process.PID, n.Listen, c.LogPath(n.Name)),
+			Err: err,
 		}
 	}
 	return err

@@ -106,7 +106,7 @@ func TestFlagValue(t *testing.T) {
 func TestPorts(t *testing.T) {
 	taken := map[int]bool{7401: true, 7301: true, 7404: true}
 	old := []*nodeState{{Name: "n1", Listen: "127.0.0.1:7402", Gossip: "127.0.0.1:7302"}}
-	p := newPorts(0, old)
+	p := newPorts(7401, old)
 	p.probe = func(port int, _ bool) bool { return !taken[port] }
 	var notes []string
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
@@ -131,6 +131,18 @@ func TestPorts(t *testing.T) {
 	p.probe = func(int, bool) bool { return false }
 	if err := p.assign(&nodeState{Name: "n4"}, note); err == nil {
 		t.Error("a port was found where none is free")
+	}
+}
+
+func TestPortsStartWhereTheClusterIs(t *testing.T) {
+	for want, p := range map[int]*ports{
+		firstListenPort: newPorts(0, []*nodeState{{Name: "n1"}}),
+		9000:            newPorts(0, []*nodeState{{Name: "n1", Listen: "127.0.0.1:9000"}}),
+		9500:            newPorts(9500, []*nodeState{{Name: "n1", Listen: "127.0.0.1:9000"}}),
+	} {
+		if p.listen != want || p.gossip != want-gossipPortBelow {
+			t.Errorf("listen %d, gossip %d, want %d", p.listen, p.gossip, want)
+		}
 	}
 }
 

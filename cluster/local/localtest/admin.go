@@ -60,7 +60,9 @@ func (n *node) ClusterStatus(ctx context.Context, _ *adminv1.ClusterStatusReques
 	if err != nil {
 		return nil, wire.StatusFromError(err)
 	}
-	answer := &adminv1.ClusterStatusResponse{ClusterId: m.ClusterID(), MapEpoch: m.Epoch(), ReplicationFactor: uint32(m.ReplicationFactor())}
+	answer := &adminv1.ClusterStatusResponse{
+		ClusterId: m.ClusterID(), MapEpoch: m.Epoch(), ReplicationFactor: uint32(m.ReplicationFactor()),
+	}
 	for _, node := range m.Nodes() {
 		lives := node.Name == n.name || answers(ctx, node.Address)
 		answer.Nodes = append(answer.Nodes, &adminv1.NodeSummary{

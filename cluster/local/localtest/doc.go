@@ -8,7 +8,8 @@
 //
 // A test binary becomes a node by calling Main before anything else when the
 // variable Env is set. Keys that begin with "doubt" get the answer "outcome
-// unknown", with "noquorum" "unavailable", with "slow" none.
+// unknown", with "noquorum" "unavailable", with "refused" "invalid", with "slow"
+// none.
 //
 // The goroutines of a node end with its process.
 package localtest

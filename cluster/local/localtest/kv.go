@@ -83,6 +83,8 @@ func (n *node) answerLocked(op *kvv1.Operation) *kvv1.Answer {
 		return &kvv1.Answer{Error: refusal(kverr.OutcomeUnknown, "the leader changed in the middle")}
 	case strings.HasPrefix(key, "noquorum"):
 		return &kvv1.Answer{Error: refusal(kverr.Unavailable, "shard 2: no quorum since 12:00:00")}
+	case strings.HasPrefix(key, "refused"):
+		return &kvv1.Answer{Error: refusal(kverr.Invalid, "this key is refused")}
 	case strings.HasPrefix(key, "slow"):
 		return nil
 	}
