@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
+			"await": await,
 		},
 		Condition: condition,
 		Setup: func(env *testscript.Env) error {
@@ -87,5 +88,23 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// await FILE waits until another process has written something into a file.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await FILE")
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		info, err := os.Stat(ts.MkAbs(args[0]))
+		if err == nil && info.Size() > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("nothing in %s: %v", args[0], err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }

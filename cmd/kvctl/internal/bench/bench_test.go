@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func testConfig() Config {
 	return Config{
 		Load: LoadMixed, Clients: 4, Duration: 10 * time.Second, Warmup: time.Second, ValueSize: 16, Keys: 64,
-		ReadRatio: 0.5, Timeout: 3 * time.Second, Prefix: "bench/", Seed: 1, Preload: true,
+		ReadRatio: 0.5, Prefix: "bench/", Seed: 1, Preload: true,
 	}
 }
 
@@ -33,7 +33,7 @@ func TestConfigNamesAllFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := Config{Load: "x", Warmup: -1, ValueSize: -1, ReadRatio: 2}.Validate()
-	for _, want := range []string{"load", "clients", "duration", "warmup", "value size", "keys", "read ratio", "timeout"} {
+	for _, want := range []string{"load", "clients", "duration", "warmup", "value size", "keys", "read ratio"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not in: %v", want, err)
 		}
@@ -111,11 +111,17 @@ func TestRunMeasures(t *testing.T) {
 		kv := &fakeKV{keys: map[string]bool{}, took: 10 * time.Millisecond}
 		probe := &fakeProbe{
 			nodes: map[string]*adminv1.CountersResponse{
-				"n1": {CpuUs: 1000, LogSyncs: 10, LogEntriesSynced: 10, EntriesProposed: 5, WritesProposed: 5, UptimeUs: 1, FramesIn: 1, Operations: 1},
+				"n1": {
+					CpuUs: 1000, LogSyncs: 10, LogEntriesSynced: 10, EntriesProposed: 5, WritesProposed: 5,
+					UptimeUs: 1, FramesIn: 1, Operations: 1,
+				},
 				"n2": {CpuUs: 9, UptimeUs: 9},
 			},
 			next: map[string]*adminv1.CountersResponse{
-				"n1": {CpuUs: 9000, LogSyncs: 20, LogEntriesSynced: 40, EntriesProposed: 15, WritesProposed: 105, UptimeUs: 2, FramesIn: 3, Operations: 9},
+				"n1": {
+					CpuUs: 9000, LogSyncs: 20, LogEntriesSynced: 40, EntriesProposed: 15, WritesProposed: 105,
+					UptimeUs: 2, FramesIn: 3, Operations: 9,
+				},
 				"n2": {CpuUs: 1, UptimeUs: 1}, "n3": {},
 			},
 		}
@@ -125,7 +131,8 @@ func TestRunMeasures(t *testing.T) {
 		}
 		// Four clients, an operation each every 10 ms, for 10 s; the last ones of
 		// each client end with the measurement or just after it.
-		if report.Operations < 3980 || report.Operations > 4000 || report.Latency.P50 < 10_000 || report.Latency.P50 > 10_010 || len(report.Errors) != 0 {
+		if p50 := report.Latency.P50; report.Operations < 3980 || report.Operations > 4000 ||
+			p50 < 10_000 || p50 > 10_010 || len(report.Errors) != 0 {
 			t.Errorf("operations %d, p50 %d µs, errors %v", report.Operations, report.Latency.P50, report.Errors)
 		}
 		if n := report.GetLatency.Count; n < 1800 || n > 2200 || report.PutLatency.Count+n != report.Operations {
@@ -205,7 +212,8 @@ func TestRunIsCutShort(t *testing.T) {
 
 func TestPreloadFails(t *testing.T) {
 	kv := &fakeKV{keys: map[string]bool{}, outage: func(string) error { return &client.Error{Kind: client.ErrUnavailable} }}
-	if report, err := Run(t.Context(), testConfig(), []KV{kv}, &fakeProbe{}, func(string) {}); !errors.Is(err, client.ErrUnavailable) || report != nil {
+	report, err := Run(t.Context(), testConfig(), []KV{kv}, &fakeProbe{}, func(string) {})
+	if !errors.Is(err, client.ErrUnavailable) || report != nil {
 		t.Fatalf("%+v, %v", report, err)
 	}
 }

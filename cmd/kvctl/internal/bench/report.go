@@ -103,7 +103,8 @@ func (r *Report) addCounters(before, after counters) {
 		d.add(old, now)
 	}
 	ops := float64(r.Operations)
-	r.OpsPerFrame = ratio(float64(after.client.Operations-before.client.Operations), float64(after.client.Frames-before.client.Frames))
+	r.OpsPerFrame = ratio(
+		float64(after.client.Operations-before.client.Operations), float64(after.client.Frames-before.client.Frames))
 	r.ServerOpsPerFrame = ratio(d.operations, d.frames)
 	r.OpsPerEntry = ratio(d.writesProposed, d.entriesProposed)
 	r.EntriesPerSync = ratio(d.entriesSynced, d.syncs)

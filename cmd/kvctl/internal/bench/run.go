@@ -59,11 +59,9 @@ func (r *run) preload(ctx context.Context) error {
 				if k >= r.cfg.Keys {
 					return
 				}
-				opCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
-				if err := r.kv(i).Put(opCtx, r.keys.key(k), choose.nextValue()); err != nil {
+				if err := r.kv(i).Put(ctx, r.keys.key(k), choose.nextValue()); err != nil {
 					stop(fmt.Errorf("preload: %w", err))
 				}
-				cancel()
 			}
 		})
 	}
@@ -91,7 +89,7 @@ func (r *run) measure(ctx context.Context, probe Probe, note func(string)) (*Rep
 	measured := time.Since(began)
 	r.over.Store(true)
 	// The counters end with the measurement, while the clients finish what they
-	// have under way, each within its timeout.
+	// have under way, each within the timeout of its KV.
 	after := snapshot(context.WithoutCancel(ctx), probe)
 	clients.Wait()
 	report := r.report(measured)
@@ -108,14 +106,12 @@ func (r *run) client(ctx context.Context, i int) {
 		bucket := r.keys.bucketOf(key)
 		r.gaps.asked(bucket)
 		from := time.Now()
-		opCtx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
 		var err error
 		if read {
-			_, err = kv.Get(opCtx, key)
+			_, err = kv.Get(ctx, key)
 		} else {
-			err = kv.Put(opCtx, key, choose.nextValue())
+			err = kv.Put(ctx, key, choose.nextValue())
 		}
-		cancel()
 		now := time.Now()
 		if r.over.Load() || ctx.Err() != nil {
 			return

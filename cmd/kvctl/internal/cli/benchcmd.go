@@ -2,23 +2,16 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
-	adminv1 "github.com/ringfort/ringfort/api/admin/v1"
-	"github.com/ringfort/ringfort/api/wire"
-	"github.com/ringfort/ringfort/client"
 	"github.com/ringfort/ringfort/cmd/kvctl/internal/bench"
-	"github.com/ringfort/ringfort/shardmap"
 )
 
 func (a *app) benchCommand() *cobra.Command {
@@ -53,7 +46,7 @@ operation succeeded.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Annotations:       map[string]string{needsTarget: ""},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg.Timeout, cfg.Preload = a.settings.Timeout, !keepKeys
+			cfg.Preload = !keepKeys
 			if err := cfg.Validate(); err != nil {
 				return usageErrorf("", "%w", err)
 			}
@@ -110,7 +103,8 @@ func (a *app) printBench(r *bench.Report) error {
 	}
 	var rows []string
 	row := func(name, format string, args ...any) { rows = append(rows, name+"\t"+fmt.Sprintf(format, args...)) }
-	row("load", "%s, %d clients, %d connections, %d keys of %d bytes, %.1f s", r.Load, r.Clients, r.Conns, r.Keys, r.ValueSize, r.Seconds)
+	row("load", "%s, %d clients, %d connections, %d keys of %d bytes, %.1f s",
+		r.Load, r.Clients, r.Conns, r.Keys, r.ValueSize, r.Seconds)
 	row("operations", "%s, %s/s", humanize.Comma(int64(r.Operations)), humanize.Comma(int64(r.PerSecond)))
 	row("errors", "%s", errorList(r.Errors))
 	for _, l := range []struct {
@@ -127,7 +121,8 @@ func (a *app) printBench(r *bench.Report) error {
 	row("merged", "%.1f operations per frame, %.1f writes per entry, %.1f entries per log sync, %.1f reads per round",
 		r.OpsPerFrame, r.OpsPerEntry, r.EntriesPerSync, r.ReadsPerRound)
 	row("CPU per operation", "%.1f µs on the nodes, %.1f µs here", r.ServerCPUMicros, r.ClientCPUMicros)
-	row("unrest", "%d retries, %d redirects, %d elections, %d refused for overload", r.Retries, r.Redirects, r.ElectionsWon, r.Overloaded)
+	row("unrest", "%d retries, %d redirects, %d elections, %d refused for overload",
+		r.Retries, r.Redirects, r.ElectionsWon, r.Overloaded)
 	if len(r.Incomplete) > 0 {
 		row("not counted", "%s (restarted or silent)", strings.Join(r.Incomplete, ", "))
 	}
@@ -150,95 +145,4 @@ func micros(us int64) string {
 		return fmt.Sprintf("%d µs", us)
 	}
 	return fmt.Sprintf("%.2f ms", float64(us)/1000)
-}
-
-// probe implements bench.Probe over the admin service of every node.
-type probe struct {
-	app     *app
-	clients []*client.Client
-	nodes   []probedNode
-}
-
-type probedNode struct {
-	name  string
-	admin adminv1.AdminClient
-	close func()
-}
-
-func (p *probe) close() {
-	for _, n := range p.nodes {
-		n.close()
-	}
-}
-
-// Shards implements bench.Probe. It also finds out which nodes there are.
-func (p *probe) Shards(ctx context.Context) (map[shardmap.ShardID]shardmap.Arc, error) {
-	status, err := p.app.askStatus(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range status.Nodes {
-		admin, closeConn, err := dialAdmin(n.Address)
-		if err != nil {
-			return nil, err
-		}
-		p.nodes = append(p.nodes, probedNode{name: n.Name, admin: admin, close: closeConn})
-	}
-	arcs := map[shardmap.ShardID]shardmap.Arc{}
-	for _, s := range status.Shards {
-		if !s.System {
-			arcs[shardmap.ShardID(s.ID)] = shardmap.Arc{From: shardmap.Slot(s.From), To: shardmap.Slot(s.To)}
-		}
-	}
-	if len(arcs) == 0 {
-		return nil, errors.New("the cluster has no shards")
-	}
-	return arcs, nil
-}
-
-// Counters implements bench.Probe.
-func (p *probe) Counters(ctx context.Context) map[string]*adminv1.CountersResponse {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	answers := make([]*adminv1.CountersResponse, len(p.nodes))
-	var wait sync.WaitGroup
-	for i, n := range p.nodes {
-		wait.Go(func() {
-			if answer, err := n.admin.Counters(ctx, &adminv1.CountersRequest{}); err == nil {
-				answers[i] = answer
-			} else {
-				p.app.note("no counters of %s: %v", n.name, wire.ErrorFromStatus(err, wire.Unsent))
-			}
-		})
-	}
-	wait.Wait()
-	byName := map[string]*adminv1.CountersResponse{}
-	for i, n := range p.nodes {
-		if answers[i] != nil {
-			byName[n.name] = answers[i]
-		}
-	}
-	return byName
-}
-
-// ClientStats implements bench.Probe.
-func (p *probe) ClientStats() client.Stats {
-	var sum client.Stats
-	for _, c := range p.clients {
-		s := c.Stats()
-		sum.Frames += s.Frames
-		sum.Operations += s.Operations
-		sum.Retries += s.Retries
-		sum.Redirects += s.Redirects
-	}
-	return sum
-}
-
-// ClientCPU implements bench.Probe.
-func (p *probe) ClientCPU() time.Duration {
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		return 0
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

@@ -73,9 +73,12 @@ func dialAdmin(address string) (admin adminv1.AdminClient, closeConn func(), err
 	return adminv1.NewAdminClient(conn), func() { conn.Close() }, nil
 }
 
+// adminCall is something asked of one node.
+type adminCall func(context.Context, adminv1.AdminClient) error
+
 // askAdmin calls the first endpoint that shows that it lives. sent says whether
 // the call changes something: then it goes to one node only.
-func (a *app) askAdmin(ctx context.Context, sent wire.Sent, call func(context.Context, adminv1.AdminClient) error) error {
+func (a *app) askAdmin(ctx context.Context, sent wire.Sent, call adminCall) error {
 	var causes []error
 	for _, address := range a.target.Endpoints {
 		lives, err := askOne(ctx, address, sent, call)
@@ -90,7 +93,7 @@ func (a *app) askAdmin(ctx context.Context, sent wire.Sent, call func(context.Co
 	return cmp.Or(errors.Join(causes...), context.Cause(ctx))
 }
 
-func askOne(ctx context.Context, address string, sent wire.Sent, call func(context.Context, adminv1.AdminClient) error) (lives bool, err error) {
+func askOne(ctx context.Context, address string, sent wire.Sent, call adminCall) (lives bool, err error) {
 	admin, closeConn, err := dialAdmin(address)
 	if err != nil {
 		return false, err

@@ -42,7 +42,8 @@ const exitCodesHelp = `Exit codes of kvctl:
   130  interrupted
 
 With 3, 4, 5 and 6 a write was certainly not applied. After 7, read the key to
-find out, or repeat the command: writing the same value again does no harm.`
+find out, or repeat the command: writing the same value again does no harm. The
+message of an interrupted command says if a write is in doubt.`
 
 // errInterrupted is the cause of the context's end after an interrupt.
 var errInterrupted = errors.New("interrupted")
@@ -167,7 +168,8 @@ func (a *app) unavailableHint(err error) string {
 	if told := (*client.Error)(nil); errors.As(err, &told) && told.Attempts > 0 {
 		return "kvctl cluster status shows which nodes and leaders are missing"
 	}
-	return fmt.Sprintf("is the cluster running? The endpoints %s come from %s", strings.Join(a.target.Endpoints, ", "), a.target.From)
+	return fmt.Sprintf("is the cluster running? The endpoints %s come from %s",
+		strings.Join(a.target.Endpoints, ", "), a.target.From)
 }
 
 // startHints go by kvnode's exit code.

@@ -13,13 +13,16 @@ func exitCodesTopic() *cobra.Command {
 }
 
 func environmentTopic() *cobra.Command {
-	return &cobra.Command{Use: "environment", Short: "Where settings come from", Long: `Settings come from flags, else the environment, else the context file, else
+	return &cobra.Command{Use: "environment", Short: "Where settings come from", Long: environmentHelp}
+}
+
+const environmentHelp = `Settings come from flags, else the environment, else the context file, else
 defaults.
 
   flag         environment           context file  default
   --endpoints  ` + config.EnvEndpoints + `    endpoints     ` + config.DefaultEndpoint + `
   --context    ` + config.EnvContext + `      current
-  --timeout    ` + config.EnvTimeout + `                    ` + config.DefaultTimeout.String() + `
+  --timeout    ` + config.EnvTimeout + `                    10s
   -o           ` + config.EnvOutput + `                     ` + config.DefaultOutput + `
 
 --context outranks ` + config.EnvEndpoints + `.
@@ -32,5 +35,4 @@ contexts:
    "contexts": {"lab": {"endpoints": ["10.0.0.1:7401", "10.0.0.2:7401"]}}}
 
 kvctl local up adds the context "local" and makes it current; kvctl local down
-removes it and makes the former one current again.`}
-}
+removes it and makes the former one current again.`

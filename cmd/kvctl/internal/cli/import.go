@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/ringfort/ringfort/cmd/kvctl/internal/ndjson"
@@ -208,42 +206,4 @@ func inputError(err error) error {
 		return usageErrorf("--skip-bad passes over such lines and counts them", "%w", err)
 	}
 	return err
-}
-
-// bar is the progress bar, which exists only on a terminal.
-type bar struct {
-	shown *progressbar.ProgressBar
-	done  atomic.Bool
-}
-
-func (a *app) newBar(size int64, verify bool) *bar {
-	if !a.progress {
-		return &bar{}
-	}
-	what := "writing"
-	if verify {
-		what = "comparing"
-	}
-	return &bar{shown: progressbar.NewOptions64(size,
-		progressbar.OptionSetWriter(a.stderr),
-		progressbar.OptionSetDescription(what),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish(),
-		// The spinner has a goroutine that nobody could wait for.
-		progressbar.OptionSetSpinnerChangeInterval(0),
-	)}
-}
-
-func (b *bar) add(lineBytes int) {
-	if b.shown != nil && !b.done.Load() {
-		_ = b.shown.Add(lineBytes) // a bar that cannot be drawn is no trouble
-	}
-}
-
-func (b *bar) finish() {
-	if b.shown != nil {
-		b.done.Store(true)
-		_ = b.shown.Clear()
-	}
 }

@@ -51,7 +51,8 @@ Start with:
 	f := root.PersistentFlags()
 	f.StringSliceVar(&a.flags.endpoints, "endpoints", nil, "gRPC addresses of any nodes, host:port,… ($"+config.EnvEndpoints+")")
 	f.StringVar(&a.flags.context, "context", "", "context of the context file to use ($"+config.EnvContext+")")
-	f.DurationVar(&a.flags.timeout, "timeout", config.DefaultTimeout, "how long one operation may take; import 30s, local and init 1m ($"+config.EnvTimeout+")")
+	f.DurationVar(&a.flags.timeout, "timeout", config.DefaultTimeout,
+		"how long one operation may take; import 30s, local and init 1m ($"+config.EnvTimeout+")")
 	f.StringVarP(&a.flags.output, "output", "o", config.DefaultOutput, "table, json or raw ($"+config.EnvOutput+")")
 	a.completeFlags(root)
 
@@ -125,7 +126,8 @@ func (a *app) checkOutput(cmd *cobra.Command) error {
 		return nil
 	}
 	if a.settings.OutputGiven {
-		return usageErrorf("", "%s has no -o %s, only: %s", cmd.CommandPath(), a.settings.Output, strings.ReplaceAll(known, " ", ", "))
+		return usageErrorf("", "%s has no -o %s, only: %s",
+			cmd.CommandPath(), a.settings.Output, strings.ReplaceAll(known, " ", ", "))
 	}
 	a.settings.Output = config.DefaultOutput
 	return nil

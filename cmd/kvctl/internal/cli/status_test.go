@@ -15,20 +15,24 @@ import (
 func statusFixture() *adminv1.ClusterStatusResponse {
 	node := func(id, name string, reachable bool) *adminv1.NodeSummary {
 		return &adminv1.NodeSummary{
-			Node: &kvv1.NodeInfo{Id: id, Name: name, Address: name + ":1"}, Reachable: reachable, Alive: reachable, Version: "v1",
+			Node:      &kvv1.NodeInfo{Id: id, Name: name, Address: name + ":1"},
+			Reachable: reachable, Alive: reachable, Version: "v1",
 		}
 	}
 	replicas := []*kvv1.Replica{
 		{Id: 1, NodeId: "aaaaaaaaaa", Role: kvv1.Role_ROLE_VOTER}, {Id: 2, NodeId: "bbbbbbbbbb", Role: kvv1.Role_ROLE_LEARNER},
 	}
+	record := func(shard uint64, from, to uint32) *kvv1.ShardRecord {
+		return &kvv1.ShardRecord{Shard: shard, Arc: &kvv1.Arc{From: from, To: to}, Replicas: replicas}
+	}
 	return &adminv1.ClusterStatusResponse{
 		ClusterId: "c1", MapEpoch: 7, ReplicationFactor: 3,
 		Nodes: []*adminv1.NodeSummary{node("bbbbbbbbbb", "n10", false), node("aaaaaaaaaa", "n2", true)},
 		Shards: []*adminv1.ShardSummary{
-			{Record: &kvv1.ShardRecord{Shard: 1, Arc: &kvv1.Arc{From: 16384, To: 16385}, Replicas: replicas}, LeaderNode: "cccccccccc", Ready: true, Term: 3},
-			{Record: &kvv1.ShardRecord{Shard: 3, Arc: &kvv1.Arc{From: 8192, To: 16384}, Replicas: replicas}, NoQuorumUs: 2_500_000},
+			{Record: record(1, 16384, 16385), LeaderNode: "cccccccccc", Ready: true, Term: 3},
+			{Record: record(3, 8192, 16384), NoQuorumUs: 2_500_000},
 			{
-				Record: &kvv1.ShardRecord{Shard: 2, Arc: &kvv1.Arc{From: 0, To: 8192}, Replicas: replicas}, LeaderNode: "aaaaaaaaaa", Ready: true,
+				Record: record(2, 0, 8192), LeaderNode: "aaaaaaaaaa", Ready: true,
 				Replicas: []*adminv1.ReplicaStatus{{Replica: 1, NodeId: "aaaaaaaaaa", State: "Leader", Applied: 9}},
 			},
 		},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -173,6 +174,13 @@ func TestI1_LastLineWins(t *testing.T) {
 		}), 0, 60).Draw(rt, "steps")
 		concurrency := rapid.IntRange(1, 8).Draw(rt, "concurrency")
 		maxBytes := rapid.Int64Range(1, 40).Draw(rt, "bytes")
+		// A failure inside the bubble is told outside, where rapid can shrink it.
+		fault := ""
+		defer func() {
+			if fault != "" {
+				rt.Fatal(fault)
+			}
+		}()
 		synctest.Test(t, func(t *testing.T) {
 			s := newStore()
 			want := map[string]string{}
@@ -188,20 +196,17 @@ func TestI1_LastLineWins(t *testing.T) {
 			input := lines(text...)
 			opts := Options{Concurrency: concurrency, MaxBytes: maxBytes, Timeout: time.Minute}
 			got, err := Load(t.Context(), strings.NewReader(input), s, opts)
-			if err != nil || got.Acknowledged != len(steps) || got.Records != len(steps) {
-				rt.Fatalf("%+v, %v", got, err)
-			}
-			if s.broken || s.most > concurrency {
-				rt.Fatalf("one key twice at once: %v; %d in flight of %d allowed", s.broken, s.most, concurrency)
-			}
-			for key, value := range want {
-				if s.values[key] != value {
-					rt.Fatalf("%s=%s, want %s", key, s.values[key], value)
-				}
+			switch {
+			case err != nil || got.Acknowledged != len(steps) || got.Records != len(steps):
+				fault = fmt.Sprintf("%+v, %v", got, err)
+			case s.broken || s.most > concurrency:
+				fault = fmt.Sprintf("one key twice at once: %v; %d in flight of %d allowed", s.broken, s.most, concurrency)
+			case !maps.Equal(s.values, want):
+				fault = fmt.Sprintf("%v, want %v", s.values, want)
 			}
 			found, err := Verify(t.Context(), strings.NewReader(input), s, nil, opts)
-			if err != nil || found.Equal != len(want) || found.Keys != len(want) {
-				rt.Fatalf("verify: %+v, %v", found, err)
+			if fault == "" && (err != nil || found.Equal != len(want) || found.Keys != len(want)) {
+				fault = fmt.Sprintf("verify: %+v, %v", found, err)
 			}
 		})
 	})
@@ -225,7 +230,8 @@ func TestI2_OutcomesAreToldApart(t *testing.T) {
 	opts.KeepGoing, opts.Acks = true, NewAcks(&acks)
 	got, err := Load(t.Context(), strings.NewReader(lines("a=1", "doubt=1", "fail=1", "b=22")), s, opts)
 	var failed *RecordError
-	if !errors.As(err, &failed) || got.Acknowledged != 2 || got.InDoubt != 1 || got.Failed != 1 || got.Records != 4 || got.Bytes != 5 {
+	if !errors.As(err, &failed) || got.Acknowledged != 2 || got.InDoubt != 1 || got.Failed != 1 ||
+		got.Records != 4 || got.Bytes != 5 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	acked, err := ReadAcks(&acks)
@@ -270,7 +276,8 @@ func TestBadLineStopsOrIsCounted(t *testing.T) {
 	opts := options()
 	opts.SkipBad = true
 	s := newStore()
-	if got, err := Load(t.Context(), strings.NewReader(input), s, opts); err != nil || got.BadLines != 1 || got.Acknowledged != 2 {
+	got, err = Load(t.Context(), strings.NewReader(input), s, opts)
+	if err != nil || got.BadLines != 1 || got.Acknowledged != 2 {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	if _, err := Verify(t.Context(), strings.NewReader(input), s, nil, options()); !errors.As(err, &bad) {
@@ -354,7 +361,8 @@ func TestVerifyOfAcknowledgedKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := Verify(t.Context(), strings.NewReader(input), s, acked, options()); err != nil || found.Equal != 1 || found.Keys != 1 {
+	found, err = Verify(t.Context(), strings.NewReader(input), s, acked, options())
+	if err != nil || found.Equal != 1 || found.Keys != 1 {
 		t.Fatalf("%+v, %v", found, err)
 	}
 	if _, err := ReadAcks(strings.NewReader("{\"line\":0}\n")); err == nil {
