@@ -108,7 +108,8 @@ func TestLimitsAreEnforcedBeforeAnythingIsSent(t *testing.T) {
 		check := func(err, kind error, text string) {
 			t.Helper()
 			var e *Error
-			if !errors.As(err, &e) || !errors.Is(err, kind) || !errors.Is(err, ErrInvalid) || e.InDoubt || !strings.Contains(err.Error(), text) {
+			if !errors.As(err, &e) || !errors.Is(err, kind) || !errors.Is(err, ErrInvalid) || e.InDoubt ||
+				!strings.Contains(err.Error(), text) {
 				t.Errorf("error %v is not %v with %q", err, kind, text)
 			}
 		}

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,9 +17,9 @@ const (
 	// but callers that wait: that is the back-pressure.
 	maxInFlight      = 4096
 	maxInFlightBytes = 8 << 20
-	// attemptPatience is how long a sent attempt, or a node that says nothing at
-	// all, is waited for before another replica is asked. It catches nodes that
-	// are stopped or cut off without their connections breaking.
+	// attemptPatience is how long a node that says nothing at all is waited for
+	// before another replica is asked. It catches nodes that are stopped or cut off
+	// without their connections breaking.
 	attemptPatience = 2 * time.Second
 	// connectPatience is how long an attempt waits for a connection.
 	connectPatience = 500 * time.Millisecond
@@ -51,18 +52,19 @@ var (
 // beneath it write. A call given to submit comes back to its driver exactly
 // once: through the driver's channel, or from withdraw or review.
 type conn struct {
-	client *Client
-	seed   bool          // named by the target; never retired
-	kick   chan struct{} // wakes the writer
-	cancel context.CancelFunc
-	ctx    context.Context // ends with the connection, never carries a call's
+	client   *Client
+	seed     bool            // named by the target; never retired
+	endpoint string          // as first named, by the target or the map
+	expect   shardmap.NodeID // who must answer; empty: anybody (a seed)
+	kick     chan struct{}   // wakes the writer
+	ctx      context.Context // ends with the connection, never carries a call's
+	cancel   context.CancelFunc
 
 	// For readers without the lock; written under it.
 	phase        atomic.Int32
 	suspectUntil atomic.Int64 // instant
 
 	mu        sync.Mutex
-	expect    shardmap.NodeID // who must answer there; empty: anybody (a seed)
 	node      shardmap.NodeID // who answered; empty before the first hello
 	addresses []string        // where it may be reached, the next to try first
 	cause     error           // of the last failure
@@ -79,7 +81,7 @@ type conn struct {
 func newConn(c *Client, expect shardmap.NodeID, address string) *conn {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &conn{
-		client: c, seed: expect == "", expect: expect, node: expect, addresses: []string{address},
+		client: c, seed: expect == "", endpoint: address, expect: expect, node: expect, addresses: []string{address},
 		kick: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
 		pending: make(map[uint64]*call), maxFrame: defaultMaxFrame,
 	}
@@ -92,24 +94,6 @@ func (n *conn) open() bool { return phase(n.phase.Load()) <= phaseReady }
 
 // usable reports whether it takes calls and there is hope that it answers.
 func (n *conn) usable(now instant) bool { return n.open() && instant(n.suspectUntil.Load()) <= now }
-
-// submit takes over the calls of batch, or none of them and says why.
-func (n *conn) submit(batch *callQueue, now instant) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.inPhase(phaseIdle) {
-		n.startLocked()
-	}
-	if !n.open() {
-		return n.cause
-	}
-	for c := batch.pop(); c != nil; c = batch.pop() {
-		c.try.stage, c.try.at = stageQueued, now
-		n.queue.push(c)
-	}
-	n.wakeWriterLocked()
-	return nil
-}
 
 // start connects if nothing has yet.
 func (n *conn) start() {
@@ -137,93 +121,6 @@ func (n *conn) wakeWriterLocked() {
 		default:
 		}
 	}
-}
-
-// withdraw takes a call back. It returns false when the call has ended already
-// and is on its way through the driver's channel. Otherwise the stage that it
-// returns tells whether the attempt may be applied.
-func (n *conn) withdraw(c *call) (stage, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.takeBackLocked(c)
-}
-
-func (n *conn) takeBackLocked(c *call) (was stage, ok bool) {
-	was = c.try.stage
-	switch was {
-	case stageNone:
-		return was, false
-	case stageQueued:
-		n.queue.remove(c)
-	case stageSent:
-		delete(n.pending, c.try.id)
-		n.bytes -= operationCost(c)
-		n.wakeWriterLocked()
-	}
-	c.try.stage = stageNone
-	return was, true
-}
-
-// review looks at a call that has waited. Either its patience is over, then the
-// call is taken back with its event set, or it stays and review says when to
-// look again. ok is false when the call has ended already.
-func (n *conn) review(c *call, now instant) (over bool, again instant, ok bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var due instant
-	switch {
-	case c.try.stage == stageNone:
-		return false, 0, false
-	case c.try.stage == stageSent && c.identity == identityNone && c.isWrite():
-		// It cannot be sent again, so there is nothing better than to wait.
-		return false, c.deadline, true
-	case c.try.stage == stageSent:
-		// Longer each time: a slow shard is not helped by ever more copies.
-		due = c.try.at + attemptPatience<<min(c.late, 4)
-	case n.inPhase(phaseReady):
-		// The node is busy. As long as it answers others, the queue moves on.
-		due = max(c.try.at, n.lastHeard) + attemptPatience
-	default:
-		due = c.try.at + connectPatience
-	}
-	if now < due {
-		return false, due, true
-	}
-	if n.lastHeard <= c.try.at {
-		n.suspectUntil.Store(int64(now + suspicion))
-	}
-	c.late++
-	was, _ := n.takeBackLocked(c)
-	c.try.event, c.try.cause = eventUnsent, errSilent
-	if was == stageSent {
-		c.try.event = eventBroken
-	}
-	return true, 0, true
-}
-
-// evict gives up the attempts for a shard whose leader is elsewhere by now, so
-// that they need not wait for a node that may never answer.
-func (n *conn) evict(shard shardmap.ShardID) {
-	n.mu.Lock()
-	var out ended
-	for c := n.queue.head; c != nil; {
-		next := c.try.next
-		if c.try.shard == shard {
-			n.queue.remove(c)
-			out.add(c, eventRerouted, nil)
-		}
-		c = next
-	}
-	for id, c := range n.pending {
-		if c.try.shard == shard && !(c.identity == identityNone && c.isWrite()) {
-			delete(n.pending, id)
-			n.bytes -= operationCost(c)
-			out.add(c, eventBroken, errLeaderMoved)
-		}
-	}
-	n.wakeWriterLocked()
-	n.mu.Unlock()
-	out.deliver()
 }
 
 // moveTo changes the phase and returns the queued calls, and with all the sent
@@ -262,10 +159,10 @@ func (n *conn) setAddress(address string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
-	case n.addresses[0] == address || len(n.addresses) > 1 && n.addresses[1] == address:
+	case slices.Contains(n.addresses, address):
 	case n.seed:
 		// What the user wrote stays: it may be the only name reachable from here.
-		n.addresses = []string{n.addresses[0], address}
+		n.addresses = []string{n.endpoint, address}
 	default:
 		n.addresses = []string{address}
 	}
@@ -279,21 +176,6 @@ func (n *conn) name() shardmap.NodeID {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.node
-}
-
-// ended collects calls under a connection's lock for delivery outside it.
-type ended []*call
-
-func (e *ended) add(c *call, ev event, cause error) {
-	c.try.stage, c.try.event, c.try.cause = stageNone, ev, cause
-	*e = append(*e, c)
-}
-
-// deliver never blocks: a driver's channel has room for all its calls.
-func (e ended) deliver() {
-	for _, c := range e {
-		c.try.owner.done <- c
-	}
 }
 
 // lastCause is why the node could not be reached last time, if so.

@@ -176,6 +176,8 @@ func (d *driver) tick() {
 		d.abandon(context.DeadlineExceeded)
 		return
 	}
+	// Looking at all calls takes time, so many calls are not looked at for each.
+	soon := now + time.Duration(len(d.calls))*time.Microsecond
 	for _, c := range d.calls {
 		switch {
 		case c.finished:
@@ -184,12 +186,12 @@ func (d *driver) tick() {
 			d.waiting--
 			d.runnable = append(d.runnable, c)
 		case c.waiting:
-			d.setAlarm(c.wake)
+			d.setAlarm(max(c.wake, soon))
 		case c.live:
 			if over, again, ok := c.try.conn.review(c, now); over {
 				d.ended(c)
 			} else if ok {
-				d.setAlarm(again)
+				d.setAlarm(max(again, soon))
 			}
 		}
 	}
@@ -241,7 +243,10 @@ func (d *driver) finish(c *call, answer *kvv1.Answer, err *Error) {
 // abandon ends all open calls because the caller's time is over or the client
 // is closed. Answers that have come in the meantime still count.
 func (d *driver) abandon(cause error) {
-	for _, c := range d.calls {
+	// Backwards, because the last are those still queued: giving up the sent ones
+	// makes room, and what moves up would be sent for nothing and into doubt.
+	for i := len(d.calls) - 1; i >= 0; i-- {
+		c := d.calls[i]
 		if !c.live {
 			continue
 		}

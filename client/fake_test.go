@@ -107,12 +107,12 @@ func (w *world) setMap(epoch uint64, records ...shardmap.Record) {
 
 func (w *world) dial(ctx context.Context, address string) (net.Conn, error) {
 	for _, node := range w.nodes {
-		if node.addr != address {
+		node.mu.Lock()
+		lis, hole, here := node.lis, node.hole, node.addr == address
+		node.mu.Unlock()
+		if !here {
 			continue
 		}
-		node.mu.Lock()
-		lis, hole := node.lis, node.hole
-		node.mu.Unlock()
 		if hole {
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -136,14 +136,22 @@ func (w *world) open(target string, opts ...Option) *Client {
 	return c
 }
 
-func (n *fakeNode) up() {
+func (n *fakeNode) up(opts ...grpc.ServerOption) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lis = bufconn.Listen(1 << 20)
-	n.server = grpc.NewServer(grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2}))
+	n.server = grpc.NewServer(append(opts,
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2}))...)
 	n.sessions = make(map[*fakeSession]bool)
 	kvv1.RegisterKVServer(n.server, &fakeService{node: n})
 	go func(s *grpc.Server, l net.Listener) { _ = s.Serve(l) }(n.server, n.lis)
+}
+
+// move gives the node, which must be down, another address.
+func (n *fakeNode) move(addr string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.addr = addr
 }
 
 // down breaks all connections and refuses new ones.
@@ -155,6 +163,13 @@ func (n *fakeNode) down() {
 	if server != nil {
 		server.Stop()
 	}
+}
+
+// setHole makes connecting to the node hang.
+func (n *fakeNode) setHole() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hole = true
 }
 
 // freeze makes the node read and answer nothing more, as SIGSTOP does.

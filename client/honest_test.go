@@ -45,7 +45,10 @@ type honestTable struct {
 
 func newHonest(t *testing.T, nodes int, seed uint64) *honest {
 	w := newWorld(t, nodes)
-	h := &honest{w: w, rng: rand.New(rand.NewPCG(seed, 1)), applied: make(map[string]int), leader: map[shardmap.ShardID]int{2: 0}, term: 1}
+	h := &honest{
+		w: w, rng: rand.New(rand.NewPCG(seed, 1)), term: 1,
+		leader: map[shardmap.ShardID]int{2: 0}, applied: make(map[string]int),
+	}
 	rec := w.record(2, 0, shardmap.Slots, 1)
 	h.shards = []*honestShard{{record: rec, data: make(map[string]*kvv1.Answer), tables: make(map[string]*honestTable)}}
 	for _, n := range w.nodes {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,18 +14,18 @@ import (
 
 func TestP3_RequestIDOutlivesTheClient(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWorld(t, 1)
 		h := newHonest(t, 1, 1)
 		h.calm = true
-		lose := true
-		h.w.nodes[0].script(func(s *fakeSession, op *kvv1.Operation) *kvv1.Answer {
+		w := h.w
+		var lose atomic.Bool
+		lose.Store(true)
+		w.nodes[0].script(func(s *fakeSession, op *kvv1.Operation) *kvv1.Answer {
 			a := h.serve(s, op)
-			if lose {
+			if lose.Load() {
 				return nil
 			}
 			return a
 		})
-		w = h.w
 		first := w.open("n1:7400", WithBlock())
 		id := first.NewRequestID()
 		_, err := first.Put(within(t, time.Second), "a", []byte("x"), WithRequestID(id))
@@ -33,7 +34,7 @@ func TestP3_RequestIDOutlivesTheClient(t *testing.T) {
 		}
 		_ = first.Close()
 
-		lose = false
+		lose.Store(false)
 		stored, err := ParseRequestID(id.String()) // as after a restart
 		if err != nil {
 			t.Fatal(err)

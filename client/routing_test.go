@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +170,45 @@ func TestDeniedHintDoesNotStorm(t *testing.T) {
 		}
 		if _, err := c.Put(within(t, time.Second), "a", nil); err != nil {
 			t.Fatal("the denied leader was never tried again: ", err)
+		}
+	})
+}
+
+// After a denial the next calls do not follow the hint any more.
+func TestDeniedHintIsForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		w.nodes[0].script(leads(w.nodes[1], 7))
+		w.nodes[1].script(func(_ *fakeSession, op *kvv1.Operation) *kvv1.Answer { return notLeader(op, 7, nil) })
+		c := w.open("n1:7400")
+		for range 5 {
+			if _, err := c.Put(within(t, time.Second), "a", nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(w.nodes[1].operations()); n != 1 {
+			t.Fatalf("it was asked %d times", n)
+		}
+	})
+}
+
+// Nodes that outbid each other's terms for ever are asked at a bounded rate.
+func TestRisingTermsDoNotStorm(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		var term atomic.Uint64
+		for i, n := range w.nodes {
+			n.script(func(_ *fakeSession, op *kvv1.Operation) *kvv1.Answer {
+				if term.Load() > 2000 {
+					return success(op) // enough is seen
+				}
+				return notLeader(op, term.Add(1), w.nodes[1-i])
+			})
+		}
+		c := w.open("n1:7400")
+		_, err := c.Put(within(t, 5*time.Second), "a", nil)
+		if s := c.Stats(); err == nil || s.Operations > 50*(maxHops+1) {
+			t.Fatalf("%v, %+v", err, s)
 		}
 	})
 }

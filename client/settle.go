@@ -103,7 +103,7 @@ func (d *driver) proceed(c *call, r rule) {
 	case stepElsewhere:
 		c.avoid = refusing
 		if c.try.event == eventAnswered {
-			d.wait(c, 0)
+			d.wait(c, retryAfter(c.last))
 		} else {
 			d.hop(c)
 		}

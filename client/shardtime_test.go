@@ -105,6 +105,27 @@ func TestP3_ExpiredIsRenewedOnce(t *testing.T) {
 	})
 }
 
+// Renewing a write that may have been applied could apply it again.
+func TestP3_ExpiredIsNotRenewedInDoubt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		kinds := []kvv1.ErrorKind{kvv1.ErrorKind_ERROR_KIND_OUTCOME_UNKNOWN, kvv1.ErrorKind_ERROR_KIND_EXPIRED}
+		w.nodes[0].script(func(_ *fakeSession, op *kvv1.Operation) *kvv1.Answer {
+			if len(kinds) == 0 {
+				return success(op)
+			}
+			a := refusal(op, kinds[0])
+			kinds = kinds[1:]
+			return a
+		})
+		_, err := w.open("n1:7400").Put(context.Background(), "a", nil)
+		checkError(t, err, ErrExpired, true)
+		if n := len(w.nodes[0].operations()); n != 2 {
+			t.Fatalf("sent %d times", n)
+		}
+	})
+}
+
 // After an attempt that may have been applied, a new expiry could let a late
 // copy be applied when the record is gone.
 func TestP3_NotAfterIsTheSameForAllAttempts(t *testing.T) {

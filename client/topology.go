@@ -20,10 +20,11 @@ type topology struct {
 	client   *Client
 	slots    [shardmap.Slots]atomic.Pointer[route]
 	everyone atomic.Pointer[[]*conn] // seeds, then the other nodes
-	mapEpoch atomic.Uint64
+	mapEpoch atomic.Uint64           // of current
 
 	mu        sync.Mutex // taken before a connection's; never held while waiting
 	clusterID string
+	current   *shardmap.Map
 	seeds     []*conn // in random order, so that clients spread
 	nodes     map[shardmap.NodeID]*conn
 	routes    map[shardmap.ShardID]*route
@@ -95,7 +96,7 @@ func (t *topology) identifyLocked(n *conn, node shardmap.NodeID) {
 		moved = true
 	}
 	if moved {
-		t.listLocked()
+		t.adoptNodesLocked(t.current) // the node that was here needs another connection
 		for _, r := range t.routes {
 			t.installLocked(t.routeLocked(r.record))
 		}
@@ -110,7 +111,7 @@ func (t *topology) adoptMap(pb *kvv1.ShardMap) {
 	}
 	m, err := wire.MapFromProto(pb)
 	if err != nil {
-		t.client.log.Warn("ignoring a shard map", slog.Any("cause", err))
+		t.client.log.Debug("ignoring a shard map", slog.Any("cause", err))
 		return
 	}
 	t.mu.Lock()
@@ -126,6 +127,7 @@ func (t *topology) adoptMap(pb *kvv1.ShardMap) {
 		t.installLocked(t.routeLocked(rec))
 	}
 	t.pruneLocked(m)
+	t.current = m
 	t.mapEpoch.Store(m.Epoch())
 	t.mu.Unlock()
 	for _, n := range retired {
@@ -174,16 +176,18 @@ func (t *topology) adoptRecord(pb *kvv1.ShardRecord) {
 	if pb == nil {
 		return
 	}
-	rec, err := wire.RecordFromProto(pb)
-	if err != nil {
-		t.client.log.Warn("ignoring a shard record", slog.Any("cause", err))
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if old := t.routes[rec.Shard]; old == nil || newerRecord(rec, old.record) {
-		t.installLocked(t.routeLocked(rec))
+	told := shardmap.Record{ArcEpoch: pb.GetArcEpoch(), MemberEpoch: pb.GetMemberEpoch()}
+	if old := t.routes[shardmap.ShardID(pb.GetShard())]; old != nil && !newerRecord(told, old.record) {
+		return // by far the most frequent: not even decoded
 	}
+	rec, err := wire.RecordFromProto(pb)
+	if err != nil {
+		t.client.log.Debug("ignoring a shard record", slog.Any("cause", err))
+		return
+	}
+	t.installLocked(t.routeLocked(rec))
 }
 
 // move says that a shard is no longer led by the node that calls were sent to.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,18 +55,17 @@ func TestP4_InDoubtTruthTable(t *testing.T) {
 		{name: "no id, hung up", opts: []WriteOption{WithoutRequestID()}, script: scripts(hangUp), kind: ErrInDoubt, doubt: true},
 		{name: "no id, unknown", opts: []WriteOption{WithoutRequestID()}, kind: ErrInDoubt, doubt: true,
 			script: scripts(answer(kvv1.ErrorKind_ERROR_KIND_OUTCOME_UNKNOWN))},
-		{name: "no id, never answered", opts: []WriteOption{WithoutRequestID()}, script: scripts(silent), kind: ErrTimeout, doubt: true},
+		{name: "no id, never answered", opts: []WriteOption{WithoutRequestID()}, kind: ErrTimeout, doubt: true,
+			script: scripts(silent)},
 		{name: "no id, unavailable for ever", opts: []WriteOption{WithoutRequestID()}, kind: ErrTimeout,
 			script: scripts(answer(kvv1.ErrorKind_ERROR_KIND_UNAVAILABLE))},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				w := newWorld(t, 1)
-				attempt := 0
+				var attempt atomic.Int64
 				w.nodes[0].script(func(s *fakeSession, op *kvv1.Operation) *kvv1.Answer {
-					serve := row.script[min(attempt, len(row.script)-1)]
-					attempt++
-					return serve(s, op)
+					return row.script[min(int(attempt.Add(1)), len(row.script))-1](s, op)
 				})
 				c := w.open("n1:7400")
 				_, err := c.Put(within(t, 5*time.Second), "a", nil, row.opts...)
@@ -73,7 +73,7 @@ func TestP4_InDoubtTruthTable(t *testing.T) {
 
 				// The same to a read is never in doubt.
 				if len(row.opts) == 0 {
-					attempt = 0
+					attempt.Store(0)
 					_, err = c.Get(within(t, 5*time.Second), "a")
 					var e *Error
 					if !errors.As(err, &e) || e.InDoubt {
@@ -98,7 +98,8 @@ func checkError(t *testing.T, err, kind error, doubt bool) {
 	if e.Kind != kind || e.InDoubt != doubt || errors.Is(err, ErrInDoubt) != doubt {
 		t.Errorf("kind %v, in doubt %v; want %v, %v (%v)", e.Kind, e.InDoubt, kind, doubt, err)
 	}
-	if errors.Is(err, context.DeadlineExceeded) != (kind == ErrTimeout) || errors.Is(err, context.Canceled) != (kind == ErrCanceled) {
+	if errors.Is(err, context.DeadlineExceeded) != (kind == ErrTimeout) ||
+		errors.Is(err, context.Canceled) != (kind == ErrCanceled) {
 		t.Errorf("context errors do not match kind %v: %v", kind, err)
 	}
 }
@@ -122,7 +123,7 @@ func TestP4_EndOfContext(t *testing.T) {
 		checkError(t, err, ErrTimeout, false)
 
 		// Waiting for a connection is not being sent.
-		w.nodes[0].hole = true
+		w.nodes[0].setHole()
 		w.nodes[0].down()
 		time.Sleep(time.Millisecond) // else it may be sent into the breaking connection
 		_, err = c.Put(within(t, time.Second), "a", nil)

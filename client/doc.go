@@ -1,0 +1,57 @@
+// Package client is the Go library of Ringfort: it routes each key straight to
+// the leader of its shard, sends calls that are made at the same time together,
+// and repeats them until they have an answer, without applying a write twice.
+//
+// It does not cache values, resolve conflicts or know about Raft and storage,
+// and it does not administer clusters: that is the admin service's.
+//
+// # What a caller can rely on
+//
+//	call              when it returns without error                               repeated by itself
+//	Get, GetMany      saw every write acknowledged before the call (linearizable)  always
+//	Put, PutMany,     durable on a majority of the shard's replicas,               under its request id:
+//	Delete            applied exactly once                                         applied at most once
+//	… WithRequestID   the same, also across restarts of the caller                 the same
+//	… WithoutRequestID durable, applied                                            only if certainly not applied
+//
+//	error             the write                                 what to do
+//	InDoubt is false  was not applied and never will be         try again, if Kind is not ErrInvalid
+//	InDoubt is true   may have been applied, or may be yet      read, or repeat under its WithRequestID
+//
+// Each key of GetMany and PutMany is a call of its own; they are not a
+// transaction.
+//
+// # Duties of the caller
+//
+// Open one Client and share it; Close it. Give every call a context with a
+// deadline, or choose WithTimeout. Leave a value alone until its call returns.
+// Use WithTransportCredentials unless all nodes listen on loopback.
+//
+// # Invariants
+//
+//   - P3: a write has one number and one expiry for all its attempts. A new pair
+//     is taken only after a first attempt was refused as expired. The number stays
+//     open, and so protected, until the caller has the final answer.
+//   - P4: an error says InDoubt unless every attempt certainly had no effect:
+//     was never put into a frame, or was answered by a refusal.
+//   - P8: keys of one shard never wait for another's.
+//   - P9: what a connection has in flight is bounded in number and bytes; beyond
+//     it callers wait in line, each within its context.
+//   - Every call given to a connection comes back to its driver exactly once, and
+//     has at most one attempt under way.
+//
+// # At the bounds
+//
+// A full connection makes callers wait. A client id with laneSpan numbers between
+// its oldest open write and its newest hands over to a fresh one. Keys, values
+// and frames are held to the limits that the nodes name. Nodes are called again
+// at most every half second, calls tried again at most every fifth.
+//
+// # Goroutines and locks
+//
+// A connection has two goroutines, one that connects and reads and one that
+// writes; Close waits for all of them. Calls run in their callers' goroutines. The
+// locks are topology.mu, then conn.mu, then the leaves numbers.mu, shardTime.mu,
+// random.mu and Client.life. None is held while waiting for a channel, a timer or
+// gRPC. Routes are looked up without a lock.
+package client

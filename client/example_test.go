@@ -1,0 +1,131 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/ringfort/ringfort/client"
+)
+
+func Example() {
+	ctx := context.Background()
+	c, err := client.Open(ctx, "kv://127.0.0.1:7401,127.0.0.1:7402")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Put(ctx, "hello", []byte("world")); err != nil {
+		log.Fatal(err)
+	}
+	item, err := c.Get(ctx, "hello")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s, version %d\n", item.Value, item.Version)
+}
+
+func ExampleOpen() {
+	c, err := client.Open(context.Background(), "not a target")
+	fmt.Println(c == nil, errors.Is(err, client.ErrInvalid))
+	// Output: true true
+}
+
+func ExampleClient_Get() {
+	var c *client.Client
+	item, err := c.Get(context.Background(), "hello")
+	switch {
+	case errors.Is(err, client.ErrNotFound):
+		fmt.Println("no such key")
+	case err != nil:
+		log.Fatal(err)
+	default:
+		fmt.Printf("%s\n", item.Value)
+	}
+}
+
+func ExampleClient_Put() {
+	var c *client.Client
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, err := c.Put(ctx, "hello", []byte("world"))
+	switch {
+	case errors.Is(err, client.ErrInDoubt):
+		fmt.Println("it may or may not have been written: read it back")
+	case err != nil:
+		fmt.Println("certainly not written:", err)
+	}
+}
+
+func ExampleClient_Delete() {
+	var c *client.Client
+	if _, err := c.Delete(context.Background(), "hello"); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleClient_GetMany() {
+	var c *client.Client
+	results, err := c.GetMany(context.Background(), []string{"a", "b"})
+	if err != nil {
+		log.Fatal(err) // some key has no answer
+	}
+	for _, r := range results {
+		if r.Err == nil {
+			fmt.Printf("%s = %s\n", r.Item.Key, r.Item.Value)
+		}
+	}
+}
+
+func ExampleClient_PutMany() {
+	var c *client.Client
+	results, err := c.PutMany(context.Background(), []client.KV{{Key: "a", Value: []byte("1")}, {Key: "b", Value: []byte("2")}})
+	if err != nil {
+		for _, r := range results {
+			fmt.Println(r.Version, r.Err)
+		}
+	}
+}
+
+// A write that must not be lost or doubled even if this process dies in the
+// middle of it: store its id first.
+func ExampleWithRequestID() {
+	var c *client.Client
+	ctx := context.Background()
+	id := c.NewRequestID()
+	save(id.String())
+	_, err := c.Put(ctx, "payment/17", []byte("42.00"), client.WithRequestID(id))
+	if err != nil {
+		log.Print(err)
+	}
+
+	// After a restart, within RequestIDLifetime:
+	id, err = client.ParseRequestID(load())
+	if err != nil {
+		log.Fatal(err)
+	}
+	result, err := c.Put(ctx, "payment/17", []byte("42.00"), client.WithRequestID(id))
+	fmt.Println(result.Repeated, err)
+}
+
+func ExampleClient_Stats() {
+	c, err := client.Open(context.Background(), "127.0.0.1:7401")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	s := c.Stats()
+	fmt.Println(s.Operations, s.Frames, s.MapEpoch)
+	// Output: 0 0 0
+}
+
+func ExampleParseRequestID() {
+	_, err := client.ParseRequestID("something else")
+	fmt.Println(err)
+	// Output: request id: invalid request: "something else" is not the text of a request id
+}
+
+func save(string)  {}
+func load() string { return "" }
