@@ -70,7 +70,8 @@ func (s adminService) NodeStatus(context.Context, *adminv1.NodeStatusRequest) (*
 }
 
 // ClusterStatus implements adminv1.AdminServer.
-func (s adminService) ClusterStatus(ctx context.Context, _ *adminv1.ClusterStatusRequest) (*adminv1.ClusterStatusResponse, error) {
+func (s adminService) ClusterStatus(ctx context.Context, _ *adminv1.ClusterStatusRequest,
+) (*adminv1.ClusterStatusResponse, error) {
 	return s.n.clusterStatus(ctx), nil
 }
 
@@ -93,7 +94,8 @@ func (s adminService) Counters(context.Context, *adminv1.CountersRequest) (*admi
 }
 
 // TransferLeader implements adminv1.AdminServer.
-func (s adminService) TransferLeader(ctx context.Context, req *adminv1.TransferLeaderRequest) (*adminv1.TransferLeaderResponse, error) {
+func (s adminService) TransferLeader(ctx context.Context, req *adminv1.TransferLeaderRequest,
+) (*adminv1.TransferLeaderResponse, error) {
 	shard := shardmap.ShardID(req.GetShard())
 	group, ok := s.n.group(shard)
 	if !ok {

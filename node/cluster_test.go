@@ -107,6 +107,16 @@ func await(t *testing.T, what string, ok func() bool) {
 	t.Fatalf("%s: not within a minute", what)
 }
 
+// awaitServed waits until every key can be served.
+func awaitServed(t *testing.T, c *nodetest.Cluster) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := c.AwaitLeaders(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // leaderOf is the server that leads a shard and serves.
 func leaderOf(c *nodetest.Cluster, shard shardmap.ShardID) *nodetest.Server {
 	for _, s := range c.Servers {

@@ -55,7 +55,7 @@
 //
 // # Goroutines and locks
 //
-// Node.Run owns all loops (follow, fetch, publish, reconcile, found, enrol) and
-// waits for them. The gRPC servers wait for their handlers. Locks here are leaves:
+// Node.Run owns all loops (follow, listen, fetch, publish, reconcile, found,
+// enrol) and waits for them. The gRPC servers wait for their handlers. Locks here are leaves:
 // nothing is called, sent or written under them.
 package node

@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -29,7 +28,9 @@ func TestLeaderCrashLosesNothingAndIsReplaced(t *testing.T) {
 			client.wantValue(fmt.Sprintf("key%d", k), "before")
 		}
 		client.put("key0", "after")
-		if gap := time.Since(crashed); gap > 3*time.Second {
+		// Raft looks for a silent leader once or twice per election timeout, so it
+		// may take three of them.
+		if gap := time.Since(crashed); gap > 4*time.Second {
 			t.Errorf("keys could not be served for %v", gap)
 		}
 		st := client.status()
@@ -41,9 +42,7 @@ func TestLeaderCrashLosesNothingAndIsReplaced(t *testing.T) {
 		if err := leader.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.AwaitLeaders(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		awaitServed(t, c)
 		back := dial(t, c, leader.Index)
 		back.wantValue("key0", "after")
 		back.wantValue("key7", "before")
@@ -67,9 +66,7 @@ func TestAllNodesCrashAtOnce(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := c.AwaitLeaders(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			awaitServed(t, c)
 			client = dial(t, c, 1)
 			for k := range 20 {
 				client.wantValue(fmt.Sprintf("key%d", k), fmt.Sprint(seed))
@@ -100,9 +97,7 @@ func TestGracefulStopHandsLeadershipsOver(t *testing.T) {
 		if err := leaving.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.AwaitLeaders(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		awaitServed(t, c)
 	})
 }
 
@@ -155,9 +150,7 @@ func TestStoredMapFindsPeersWithoutGossip(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := c.AwaitLeaders(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		awaitServed(t, c)
 		dial(t, c, 1).wantValue("key", "value")
 	})
 }
@@ -215,8 +208,6 @@ func TestP10FatalDiskTakesTheNodeOut(t *testing.T) {
 		client := dial(t, c, (sick.Index+1)%3)
 		client.put("key", "before")
 		sick.BreakDisk()
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
 		for i := range 40 { // some of these go to shards that the node leads
 			client.put(fmt.Sprintf("key%d", i), "v")
 		}
@@ -225,6 +216,5 @@ func TestP10FatalDiskTakesTheNodeOut(t *testing.T) {
 		for i := range 40 {
 			client.wantValue(fmt.Sprintf("key%d", i), "v")
 		}
-		_ = ctx
 	})
 }

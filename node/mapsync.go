@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/ringfort/ringfort/api/wire"
-	"github.com/ringfort/ringfort/cluster/gossip"
 	"github.com/ringfort/ringfort/node/peers"
 	"github.com/ringfort/ringfort/node/registry"
 	"github.com/ringfort/ringfort/shardmap"
@@ -86,34 +85,34 @@ func (n *Node) fetch(ctx context.Context) {
 	}
 }
 
-// mapSource picks whom to ask: who shows the highest epoch above ours, else
-// anybody of the cluster.
+// mapSource picks whom to ask: one of those who show a higher epoch than ours,
+// else anybody of the cluster. It draws lots, so that a node that cannot be
+// reached does not keep us from the others.
 func (n *Node) mapSource(cluster string) (shardmap.NodeID, bool) {
-	var newest gossip.Member
-	var others []shardmap.NodeID
+	var newer, others []shardmap.NodeID
+	held := n.maps.Map()
 	for _, m := range n.gossip.Members() {
-		if m.ID == n.self.ID || m.Cluster != cluster {
-			continue
-		}
-		others = append(others, m.ID)
-		if m.Epoch > newest.Epoch {
-			newest = m
+		switch {
+		case m.ID == n.self.ID || m.Cluster != cluster:
+		case m.Epoch > held.Epoch():
+			newer = append(newer, m.ID)
+		default:
+			others = append(others, m.ID)
 		}
 	}
-	if newest.Epoch > n.maps.Map().Epoch() {
-		return newest.ID, true
-	}
-	if len(others) == 0 {
-		for _, node := range n.maps.Map().Nodes() {
+	if len(newer) == 0 && len(others) == 0 {
+		for _, node := range held.Nodes() {
 			if node.ID != n.self.ID {
 				others = append(others, node.ID)
 			}
 		}
 	}
-	if len(others) == 0 {
-		return "", false
+	for _, from := range [][]shardmap.NodeID{newer, others} {
+		if len(from) > 0 {
+			return from[rand.N(len(from))], true
+		}
 	}
-	return others[rand.N(len(others))], true
+	return "", false
 }
 
 // publish passes every new map on: to clients, gossip, the address book and the

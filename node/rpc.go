@@ -104,7 +104,8 @@ func (r rpc) startPlan(ctx context.Context, id shardmap.NodeID, cluster string) 
 // hopsKey is the metadata that counts how often a Join was passed on.
 const hopsKey = "ringfort-hops"
 
-func (r rpc) join(ctx context.Context, id shardmap.NodeID, req *peerv1.JoinRequest, hops int) (resp *peerv1.JoinResponse, err error) {
+func (r rpc) join(ctx context.Context, id shardmap.NodeID, req *peerv1.JoinRequest, hops int,
+) (resp *peerv1.JoinResponse, err error) {
 	err = r.call(ctx, id, changeTimeout, wire.MaybeSent, func(ctx context.Context, conn *grpc.ClientConn) error {
 		ctx = metadata.AppendToOutgoingContext(ctx, hopsKey, strconv.Itoa(hops))
 		resp, err = peerv1.NewPeerClient(conn).Join(ctx, req)

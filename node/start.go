@@ -74,7 +74,7 @@ func (n *Node) describe(listener net.Listener) {
 		return
 	}
 	n.maps.offer(m)
-	n.book.Set(peers.Map, m.Nodes())
+	n.book.Set(peers.Map, m.Nodes()) // the groups dial before the loops run
 }
 
 // connect makes everything that speaks to other nodes; nothing is dialled yet.

@@ -22,8 +22,9 @@ func (n *Node) stop(crash bool) error {
 	n.stopping.Store(true)
 	n.log.Info("stopping", "grace", n.cfg.StopTimeout, "crash", crash)
 	if crash {
+		now, cancel := context.WithCancel(grace)
 		cancel()
-		_ = n.kv.Close(grace) // it says that it cut everybody off
+		_ = n.kv.Close(now) // it says that it cut everybody off
 	} else {
 		n.leaveClients(grace)
 	}
@@ -55,6 +56,7 @@ func (n *Node) shutdown(grace context.Context, crash bool) error {
 	n.servers.clients.Stop()
 	n.stopLoops()
 	n.loops.Wait()
+	n.member.Close(grace) // peers may still ask for births
 	note("stores", n.store.Load().Stop(grace))
 	n.network.Close()
 	if !crash {

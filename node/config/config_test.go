@@ -34,7 +34,8 @@ func TestFlagBeforeVariableBeforeDefault(t *testing.T) {
 		"RINGFORT_NODE_NAME": "from-env", "RINGFORT_NODE_DATA_DIR": "/env", "RINGFORT_NODE_INSECURE": "true",
 		"RINGFORT_NODE_SERVICE_HOST": "10.0.0.1", // of Kubernetes, not ours
 	}
-	c, err := parse(env, "--name=from-flag", "--listen", "0.0.0.0:7", "--advertise", "me:7", "-join", "a:1, b:2", "--log-level", "warn", "--zone", "z1")
+	c, err := parse(env, "--name=from-flag", "--listen", "0.0.0.0:7", "--advertise", "me:7",
+		"-join", "a:1, b:2", "--log-level", "warn", "--zone", "z1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +49,8 @@ func TestFlagBeforeVariableBeforeDefault(t *testing.T) {
 
 func TestAllFaultsAtOnce(t *testing.T) {
 	env := map[string]string{"RINGFORT_NODE_MAX_KEY_BYTES": "many"}
-	_, err := parse(env, "stray", "--data-dri", "x", "--name", "", "--listen", "nohost", "--gossip-listen", "0.0.0.0:7501",
-		"--join", "a:0,b", "--advertise", ":9", "--tls-cert", "c", "--tls-ca", "ca", "--log-level", "loud",
+	_, err := parse(env, "stray", "--data-dri", "x", "--name", "", "--listen", "nohost",
+		"--gossip-listen", "0.0.0.0:7501", "--join", "a:0,b", "--advertise", ":9", "--tls-cert", "c", "--tls-ca", "ca", "--log-level", "loud",
 		"--log-format", "xml", "--election-timeout", "1ms", "--max-value-bytes", "9000000", "--sync-pacing", "soon",
 		"--zone", "a b", "--frobnicate", "--stop-timeout")
 	var faults Faults

@@ -281,6 +281,29 @@ func TestMemberDoesNotHangCallers(t *testing.T) {
 	}
 }
 
+// What is under way ends before Close does; what comes later is refused.
+func TestClosedMemberChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		m := w.nodes[0].member
+		<-m.turn // a change is under way
+		closed := false
+		go func() {
+			m.Close(t.Context())
+			closed = true
+		}()
+		synctest.Wait()
+		if closed {
+			t.Fatal("closed under a change")
+		}
+		m.turn <- struct{}{}
+		synctest.Wait()
+		if err := m.Start(t.Context(), "a"); !closed || !errors.Is(err, kverr.Closed) {
+			t.Fatalf("closed %v: %v", closed, err)
+		}
+	})
+}
+
 func FuzzValidate(f *testing.F) {
 	w := newWorld(f, 3)
 	good, err := proto.Marshal(newPlan("a", rf3, (&coordinator{w: w, calls: -1}).Live()))

@@ -39,11 +39,12 @@ type Member struct {
 	disk  Disk
 	hooks Hooks
 	turn  chan struct{} // holds one token; whoever has it may change the disk
+	over  chan struct{} // closed by Close
 }
 
 // NewMember returns the node's part; all hooks are required.
 func NewMember(self shardmap.NodeID, disk Disk, hooks Hooks) *Member {
-	m := &Member{self: self, disk: disk, hooks: hooks, turn: make(chan struct{}, 1)}
+	m := &Member{self: self, disk: disk, hooks: hooks, turn: make(chan struct{}, 1), over: make(chan struct{})}
 	m.turn <- struct{}{}
 	return m
 }
@@ -52,11 +53,23 @@ func NewMember(self shardmap.NodeID, disk Disk, hooks Hooks) *Member {
 func (m *Member) alone(ctx context.Context, fn func() error) error {
 	select {
 	case <-m.turn:
+	case <-m.over:
+		return kverr.New(kverr.Closed, "node %s is stopping", m.self.Short())
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { m.turn <- struct{}{} }()
 	return fn()
+}
+
+// Close refuses every later change, kind Closed, and waits until the one under way
+// is done or ctx ends. It is called once; then the stores may close.
+func (m *Member) Close(ctx context.Context) {
+	select {
+	case <-m.turn: // kept for ever
+	case <-ctx.Done():
+	}
+	close(m.over)
 }
 
 // Held is what a node answers to "what do you hold?".

@@ -84,8 +84,9 @@ func (s *Server) forward(ctx context.Context, at *attempt) *kvv1.Answer {
 	}
 	record := at.answer.Record
 	shard := shardmap.ShardID(record.GetShard())
-	if _, local := s.opts.Shards.Group(shard); !local && at.answer.Leader == nil {
-		if a := s.ask(ctx, at, record.GetReplicas()); a != nil {
+	_, local := s.opts.Shards.Group(shard)
+	if !local && (at.answer.Leader == nil || at.unreached != "") {
+		if a := s.ask(ctx, at, record); a != nil {
 			return a
 		}
 	}
@@ -94,18 +95,25 @@ func (s *Server) forward(ctx context.Context, at *attempt) *kvv1.Answer {
 		return nil
 	}
 	a := s.forwardTo(ctx, leader, at.op)
-	if a == nil {
-		at.unreached = leader
+	if a == nil || !local && a.Error.GetKind() == kvv1.ErrorKind_ERROR_KIND_UNAVAILABLE {
+		at.unreached = leader // or cut off from its quorum: next time the others are asked
+		if a != nil {
+			at.answer = a // it says why
+		}
+		return nil
 	}
 	return a
 }
 
-// ask sends the operation to one of the shard's voters. It is for a node without
-// a replica that knows no leader: no election would ever tell it one. A voter
-// that does not lead refuses, names who does if it knows, and the operation has
-// gone nowhere yet; so this is the search for the one hop of K4, not a second.
-func (s *Server) ask(ctx context.Context, at *attempt, replicas []*kvv1.Replica) *kvv1.Answer {
-	for _, m := range replicas {
+// ask sends the operation to the shard's voters, one after the other, until one
+// serves it or says news of the leader. It is for a node without a replica, which
+// knows no leader or only one that is gone: no election would ever tell it
+// another. A voter that does not lead refuses, and the operation has gone nowhere
+// yet; so this is the search for the one hop of K4, not a second.
+func (s *Server) ask(ctx context.Context, at *attempt, record *kvv1.ShardRecord) *kvv1.Answer {
+	shard := shardmap.ShardID(record.GetShard())
+	known := s.leader(shard)
+	for _, m := range record.GetReplicas() {
 		if m.Role != kvv1.Role_ROLE_VOTER || m.NodeId == string(s.opts.Self) {
 			continue
 		}
@@ -116,8 +124,10 @@ func (s *Server) ask(ctx context.Context, at *attempt, replicas []*kvv1.Replica)
 		case !mayBeElection(a.Error):
 			return a
 		}
-		at.answer = a // forwardTo has learned its hint
-		return nil
+		at.answer = a
+		if newer(s.leader(shard), known) { // forwardTo has learned its hint
+			return nil
+		}
 	}
 	return nil
 }

@@ -290,9 +290,10 @@ func TestK4_NodeWithoutReplicaAsks(t *testing.T) {
 		{"the voter leads", []any{ok}, []int{2}, kverr.None},
 		{"the voter knows", []any{notLeader(hintTo(9, 3)), ok}, []int{2, 3}, kverr.None},
 		{"the voter is wrong", []any{notLeader(hintTo(9, 3)), notLeader(hintTo(10, 2)), ok}, []int{2, 3}, kverr.NotLeader},
-		{"the voter does not know yet", []any{notLeader(nil), ok}, []int{2, 2}, kverr.None},
-		{"the voter has no quorum yet", []any{noQuorum, ok}, []int{2, 2}, kverr.None},
+		{"the voter does not know yet", []any{notLeader(nil), ok}, []int{2, 3}, kverr.None},
+		{"the voter has no quorum yet", []any{noQuorum, ok}, []int{2, 3}, kverr.None},
 		{"the voter cannot be reached", []any{kverr.New(kverr.Unavailable, "dial"), ok}, []int{2, 3}, kverr.None},
+		{"nobody knows yet", []any{notLeader(nil), notLeader(nil), ok}, []int{2, 3, 2}, kverr.None},
 		{"the voter broke", []any{errors.New("reset"), ok}, []int{2}, kverr.OutcomeUnknown},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -313,6 +314,36 @@ func TestK4_NodeWithoutReplicaAsks(t *testing.T) {
 				}
 				if !cmp.Equal(nodes, want) {
 					t.Errorf("asked %v, want %v", nodes, want)
+				}
+			})
+		})
+	}
+}
+
+// TestNodeWithoutReplicaForgetsADeadLeader: a leader it once heard of is gone or
+// cut off, and the others are asked.
+func TestNodeWithoutReplicaForgetsADeadLeader(t *testing.T) {
+	for name, last := range map[string]any{
+		"gone":    kverr.New(kverr.Unavailable, "dial"),
+		"cut off": &kvv1.Answer{Error: &kvv1.Error{Kind: kvv1.ErrorKind_ERROR_KIND_UNAVAILABLE, Message: "no quorum"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log []sent
+			// The leader that is gone, asked as such and as a voter; then the others.
+			to := peers(&log, last, last, notLeader(hintTo(9, 3)), &kvv1.Answer{Version: 5})
+			inBubble(t, func(o *Options) { o.Peers = to }, func(e *env) {
+				e.drop(3)
+				rec := upper
+				rec.Replicas = []shardmap.Replica{
+					{ID: 20, Node: nodeID(2), Role: shardmap.Voter}, {ID: 21, Node: nodeID(3), Role: shardmap.Voter},
+				}
+				e.setMap(testMap(t, 2, lower, rec))
+				e.server.PushLeader(shardmap.LeaderHint{Shard: 3, Term: 8, Node: nodeID(2)})
+				if _, err := e.put("foo", 8*time.Second); err != nil {
+					t.Errorf("put: %v", err)
+				}
+				if len(log) != 4 || log[0].node != nodeID(2) || log[3].node != nodeID(3) {
+					t.Errorf("asked %v", log)
 				}
 			})
 		})

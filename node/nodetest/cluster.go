@@ -13,7 +13,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	adminv1 "github.com/ringfort/ringfort/api/admin/v1"
 	"github.com/ringfort/ringfort/internal/clock"
@@ -112,8 +114,16 @@ func Start(tb testing.TB, o Options) *Cluster {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if _, err := c.Init(ctx, 0); err != nil {
-		tb.Fatal(err)
+	for {
+		_, err := c.Init(ctx, 0)
+		if err == nil {
+			break
+		}
+		// Gossip may not have told everybody about everybody yet.
+		if status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+			tb.Fatal(err)
+		}
+		time.Sleep(pollEvery)
 	}
 	if err := c.AwaitLeaders(ctx); err != nil {
 		tb.Fatal(err)
@@ -211,4 +221,5 @@ func (c *Cluster) Close() {
 	for _, s := range c.Servers {
 		s.Crash(0, nil)
 	}
+	c.Network.close()
 }

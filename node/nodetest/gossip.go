@@ -20,7 +20,11 @@ type hub struct {
 	silent  bool
 }
 
-func newHub(n *Network) *hub { return &hub{network: n, members: make(map[int]*member)} }
+func newHub(n *Network) *hub {
+	h := &hub{network: n, members: make(map[int]*member)}
+	n.changed = h.touch
+	return h
+}
 
 // start implements node.Deps.StartGossip for one node.
 func (h *hub) start(index int) func(gossip.Options) (node.Gossip, error) {

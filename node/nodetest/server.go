@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/ringfort/ringfort/internal/clock"
 	"github.com/ringfort/ringfort/node"
@@ -31,7 +30,7 @@ type Server struct {
 	clock   clock.Clock
 	cfg     config.Config
 	disk    *vfs.MemFS
-	broken  *errorfs.Toggle // of the current life's disk
+	faults  *faults // of the current life's disk
 
 	node *node.Node // of the current or last life
 	life *life      // nil while it is down
@@ -43,9 +42,8 @@ type life struct {
 	done chan struct{} // closed when Run has returned
 	err  error         // Run's, after done
 
-	doomed chan struct{} // closed when it is being ended: Fatal returns then
-	mu     sync.Mutex
-	fatal  error
+	mu    sync.Mutex
+	fatal error
 }
 
 // Node is the node of the current life, or of the last one.
@@ -75,7 +73,7 @@ func (s *Server) Start() error {
 	if s.life != nil {
 		return errors.New(s.Name + " runs already")
 	}
-	l := &life{done: make(chan struct{}), doomed: make(chan struct{})}
+	l := &life{done: make(chan struct{})}
 	n, err := node.New(s.cfg, s.deps(l))
 	if err != nil {
 		return err
@@ -120,8 +118,7 @@ func (s *Server) deps(l *life) node.Deps {
 				l.fatal = err
 			}
 			l.mu.Unlock()
-			c.Network.sever(s.Index)
-			<-l.doomed // like a process that has exited, as far as its caller can tell
+			c.Network.sever(s.Index) // whatever it does from now on, nobody hears of it
 		},
 		TuneStore: func(o *raftstore.Options) {
 			o.CacheBytes, o.MemTableBytes = 1<<20, 1<<20
@@ -131,20 +128,6 @@ func (s *Server) deps(l *life) node.Deps {
 		},
 	}
 }
-
-// brittle is the disk with a switch that makes all writing fail.
-func (s *Server) brittle() vfs.FS {
-	s.broken = &errorfs.Toggle{Injector: errorfs.ErrInjected.If(errorfs.Writes)}
-	fs := vfs.FS(errorfs.Wrap(s.disk, s.broken))
-	if wrap := s.cluster.options.WrapDisk; wrap != nil {
-		fs = wrap(s.Index, fs)
-	}
-	return fs
-}
-
-// BreakDisk makes everything fail that writes to the disk, for the rest of this
-// life.
-func (s *Server) BreakDisk() { s.broken.On() }
 
 // Stop ends the node gracefully and returns what Run returned.
 func (s *Server) Stop() error { return s.finish(nil) }
@@ -156,7 +139,10 @@ func (s *Server) Crash(keepUnsynced int, rng *rand.Rand) {
 		return
 	}
 	s.cluster.Network.sever(s.Index)
-	after := s.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: keepUnsynced, RNG: rng})
+	after := s.faults.left()
+	if after == nil {
+		after = s.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: keepUnsynced, RNG: rng})
+	}
 	_ = s.finish(node.ErrCrash) // on a disk that nobody will read again
 	s.disk = after
 }
@@ -166,7 +152,6 @@ func (s *Server) finish(cause error) error {
 	if l == nil {
 		return nil
 	}
-	close(l.doomed)
 	l.end(cause)
 	<-l.done
 	s.cluster.Network.sever(s.Index)

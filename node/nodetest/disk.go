@@ -1,0 +1,91 @@
+package nodetest
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// faults is what can go wrong with a disk in one life.
+type faults struct {
+	disk *vfs.MemFS
+	cut  func() // fences the node
+
+	mu     sync.Mutex
+	broken bool
+	strike func(errorfs.Op) bool // whether the power is cut at this write; nil for never
+	after  *vfs.MemFS            // what the power cut left, nil before it
+}
+
+var _ errorfs.Injector = (*faults)(nil)
+
+func (f *faults) String() string { return "nodetest" }
+
+// MaybeError implements errorfs.Injector. It is called before each operation.
+func (f *faults) MaybeError(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.after == nil && f.strike != nil && f.strike(op) {
+		// The old life goes on, on a disk nobody will read and unheard by anybody.
+		f.cut()
+		f.after = f.disk.CrashClone(vfs.CrashCloneCfg{})
+	}
+	if f.broken {
+		return errorfs.ErrInjected
+	}
+	return nil
+}
+
+func (f *faults) left() *vfs.MemFS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.after
+}
+
+// brittle is the disk of a new life.
+func (s *Server) brittle() vfs.FS {
+	s.faults = &faults{disk: s.disk, cut: func() { s.cluster.Network.sever(s.Index) }}
+	fs := vfs.FS(errorfs.Wrap(s.disk, s.faults))
+	if wrap := s.cluster.options.WrapDisk; wrap != nil {
+		fs = wrap(s.Index, fs)
+	}
+	return fs
+}
+
+// BreakDisk makes everything fail that writes to the disk, for the rest of this
+// life.
+func (s *Server) BreakDisk() {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	s.faults.broken = true
+}
+
+// CutPower ends this life before the first writing operation for which when is
+// true: the node is fenced and the next life gets what was synced then. Crash must
+// still be called. PowerCut tells whether it has happened.
+func (s *Server) CutPower(when func(errorfs.Op) bool) {
+	s.faults.mu.Lock()
+	defer s.faults.mu.Unlock()
+	s.faults.strike = when
+}
+
+// AtWrite is true at the n-th call, for CutPower.
+func AtWrite(n int) func(errorfs.Op) bool {
+	return func(errorfs.Op) bool {
+		n--
+		return n == 0
+	}
+}
+
+// AtFile is true at operations on files whose path ends so, for CutPower.
+func AtFile(suffix string) func(errorfs.Op) bool {
+	return func(op errorfs.Op) bool { return strings.HasSuffix(op.Path, suffix) }
+}
+
+// PowerCut reports whether CutPower has struck.
+func (s *Server) PowerCut() bool { return s.life != nil && s.faults.left() != nil }

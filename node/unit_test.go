@@ -1,0 +1,148 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+func testNode(n int) shardmap.NodeID { return shardmap.NodeID(fmt.Sprintf("%040x", n)) }
+
+// record is a shard on nodes 1 to 3.
+func record(shard shardmap.ShardID, arc shardmap.Arc, epochs uint64) shardmap.Record {
+	rec := shardmap.Record{Shard: shard, Arc: arc, ArcEpoch: epochs, MemberEpoch: epochs}
+	for i := range 3 {
+		rec.Replicas = append(rec.Replicas, shardmap.Replica{
+			ID: shardmap.ReplicaID(uint64(shard)*10) + shardmap.ReplicaID(i), Node: testNode(i + 1), Role: shardmap.Voter,
+		})
+	}
+	return rec
+}
+
+func buildMap(t *testing.T, epoch uint64, cluster string, records ...shardmap.Record) *shardmap.Map {
+	t.Helper()
+	spec := shardmap.MapSpec{Epoch: epoch, ClusterID: cluster, ReplicationFactor: 3, Records: records}
+	for i := range 4 {
+		spec.Nodes = append(spec.Nodes, shardmap.Node{ID: testNode(i + 1)})
+	}
+	m, err := shardmap.NewMap(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestN1OnlyNewbornUncoveredReplicasAreCreated(t *testing.T) {
+	system := record(shardmap.SystemShard, shardmap.SystemArc, 1)
+	newborn := record(2, shardmap.Arc{From: 0, To: 100}, 1)
+	changed := record(3, shardmap.Arc{From: 100, To: 200}, 2)
+	split := record(4, shardmap.Arc{From: 200, To: 300}, 1)
+	m := buildMap(t, 9, "c", system, newborn, changed, split)
+	// A local shard still covers the slots of shard 4: its split is not applied here.
+	parent := record(7, shardmap.Arc{From: 150, To: 300}, 1)
+	for _, c := range []struct {
+		name            string
+		self            shardmap.NodeID
+		local           []shardmap.Record
+		missing, unborn string
+	}{
+		{"nothing here yet", testNode(1), nil, "[2 4]", "[3]"},
+		{"named nowhere on this node", testNode(4), nil, "[]", "[]"},
+		{"all here", testNode(1), []shardmap.Record{system, newborn, changed, split}, "[]", "[]"},
+		{"covered by another shard", testNode(2), []shardmap.Record{parent}, "[2]", "[]"},
+	} {
+		missing, unborn := missingReplicas(m, c.self, c.local)
+		if got := ids(missing); got != c.missing {
+			t.Errorf("%s: missing %s, want %s", c.name, got, c.missing)
+		}
+		if got := ids(unborn); got != c.unborn {
+			t.Errorf("%s: unborn %s, want %s", c.name, got, c.unborn)
+		}
+	}
+}
+
+func ids(records []shardmap.Record) string {
+	out := []shardmap.ShardID{}
+	for _, r := range records {
+		out = append(out, r.Shard)
+	}
+	return fmt.Sprint(out)
+}
+
+func TestN2MapOnlyRises(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &mapHolder{cluster: func() string { return "c" }, logger: slog.New(slog.DiscardHandler)}
+		if h.offer(nil) || h.Map() != nil {
+			t.Fatal("took no map for a map")
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if m, err := h.await(t.Context()); err != nil || m.Epoch() != 5 {
+				t.Errorf("awaited %d, %v", m.Epoch(), err)
+			}
+		}()
+		synctest.Wait()
+		for _, c := range []struct {
+			m     *shardmap.Map
+			taken bool
+			epoch uint64
+		}{
+			{buildMap(t, 9, "other"), false, 0},
+			{buildMap(t, 5, "c"), true, 5},
+			{buildMap(t, 5, "c"), false, 5},
+			{buildMap(t, 4, "c"), false, 5},
+			{buildMap(t, 6, "c"), true, 6},
+		} {
+			if taken := h.offer(c.m); taken != c.taken || h.Map().Epoch() != c.epoch {
+				t.Errorf("offered %d of %s: taken %v, now %d", c.m.Epoch(), c.m.ClusterID(), taken, h.Map().Epoch())
+			}
+			synctest.Wait()
+		}
+		<-done
+	})
+}
+
+func TestSeedsVerdict(t *testing.T) {
+	answer := func(node int, cluster string) seedAnswer { return seedAnswer{node: testNode(node), cluster: cluster} }
+	for _, c := range []struct {
+		name    string
+		own     string
+		mates   bool
+		answers map[string]seedAnswer // addresses a, b, c
+		wrong   string                // part of the error; empty for none
+	}{
+		{"nobody answered", "x", false, nil, ""},
+		{"blank among blanks", "", false, map[string]seedAnswer{"a": answer(2, ""), "b": answer(3, "")}, ""},
+		{"blank, one cluster", "", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "")}, ""},
+		{"blank, two clusters", "", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "z")}, "different clusters (y: a; z: b)"},
+		{"one stale address", "x", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "x"), "c": answer(4, "x")}, ""},
+		{"others still silent", "x", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "y")}, ""},
+		{"all foreign", "x", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "y"), "c": answer(4, "y")}, "belongs to cluster x"},
+		{"all but itself foreign", "x", false, map[string]seedAnswer{"a": answer(1, "x"), "b": answer(3, "y"), "c": answer(4, "y")}, "belongs to cluster x"},
+		{"all foreign, mates known", "x", true, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "y"), "c": answer(4, "y")}, ""},
+		{"only itself", "x", false, map[string]seedAnswer{"a": answer(1, "x"), "b": answer(1, "x"), "c": answer(1, "x")}, ""},
+	} {
+		s := &seeds{addresses: []string{"a", "b", "c"}, self: testNode(1), answers: c.answers}
+		err := s.verdict(c.own, c.mates)
+		if (err != nil) != (c.wrong != "") || (err != nil && (!errors.Is(err, kverr.WrongCluster) || !strings.Contains(err.Error(), c.wrong))) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestDepsFaultsAreAllListed(t *testing.T) {
+	d := Deps{}
+	err := d.validate()
+	for _, want := range []string{"FS", "Clock", "Random", "Listen", "Dial", "StartGossip", "Fatal"} {
+		if err == nil || !strings.Contains(err.Error(), "Deps."+want+" is required") {
+			t.Errorf("%s is not in: %v", want, err)
+		}
+	}
+}
