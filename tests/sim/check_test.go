@@ -1,0 +1,93 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+func op(kind Kind, value string, version uint64, call, ret int, outcome Outcome) Op {
+	return Op{Kind: kind, Key: "k", Value: value, Version: version, Call: time.Duration(call), Return: time.Duration(ret), Outcome: outcome}
+}
+
+func TestTheJudgeRejectsBadHistories(t *testing.T) {
+	cases := map[string][]Op{
+		"stale read":              {op(Put, "a", 1, 0, 1, Done), op(Put, "b", 2, 2, 3, Done), op(Get, "a", 1, 4, 5, Done)},
+		"lost write":              {op(Put, "a", 1, 0, 1, Done), op(Get, "", 0, 2, 3, Done)},
+		"read of nothing written": {op(Put, "a", 1, 0, 1, Done), op(Get, "ghost", 1, 2, 3, Done)},
+		"a value comes back": {op(Put, "a", 1, 0, 1, Done), op(Put, "b", 2, 2, 3, Done), op(Get, "b", 2, 4, 5, Done),
+			op(Get, "a", 1, 6, 7, Done)},
+		"deleted and still there": {op(Put, "a", 1, 0, 1, Done), op(Delete, "", 2, 2, 3, Done), op(Get, "a", 1, 4, 5, Done)},
+		"an unknown write undone": {op(Put, "a", 1, 0, 1, Done), op(Put, "b", 0, 2, 3, Unknown), op(Get, "b", 2, 4, 5, Done),
+			op(Get, "a", 1, 6, 7, Done)},
+		"applied twice": {op(Put, "a", 1, 0, 10, Unknown), op(Get, "a", 1, 11, 12, Done), op(Put, "b", 2, 13, 14, Done),
+			op(Get, "b", 2, 15, 16, Done), op(Get, "a", 3, 17, 18, Done)},
+	}
+	for name, ops := range cases {
+		if checkLinearizable(ops) == nil {
+			t.Errorf("%s: accepted by the linearizability check", name)
+		}
+	}
+	versions := map[string][]Op{
+		"two writes, one version":  {op(Put, "a", 1, 0, 1, Done), op(Put, "b", 1, 2, 3, Done)},
+		"version falls":            {op(Put, "a", 2, 0, 1, Done), op(Put, "b", 1, 2, 3, Done)},
+		"read behind a write":      {op(Put, "a", 2, 0, 1, Done), op(Get, "x", 1, 2, 3, Done)},
+		"version with two values":  {op(Put, "a", 1, 0, 1, Done), op(Get, "b", 1, 2, 3, Done)},
+		"acknowledged, no version": {op(Put, "a", 0, 0, 1, Done)},
+	}
+	for name, ops := range versions {
+		if checkVersions(ops) == nil {
+			t.Errorf("%s: accepted by the version check", name)
+		}
+	}
+}
+
+func TestTheJudgeAcceptsGoodHistories(t *testing.T) {
+	for seed := range uint64(300) {
+		ops := goodHistory(rand.New(rand.NewPCG(seed, 1)))
+		if err := checkLinearizable(ops); err != nil {
+			t.Fatalf("seed %d: %v\n%+v", seed, err, ops)
+		}
+		if err := checkVersions(ops); err != nil {
+			t.Fatalf("seed %d: %v\n%+v", seed, err, ops)
+		}
+	}
+}
+
+// goodHistory applies operations one after another at instants of which each
+// lies between its operation's call and return.
+func goodHistory(rng *rand.Rand) []Op {
+	var ops []Op
+	value, version := "", uint64(0)
+	unknown := 0
+	for i := range 60 {
+		at := (i + 1) * 10
+		o := op(Put, fmt.Sprint("v", i), 0, at-1-rng.IntN(30), at+1+rng.IntN(30), Done)
+		lost := rng.IntN(10) == 0 && unknown < 5
+		switch rng.IntN(4) {
+		case 0, 1:
+			o.Kind, o.Value, o.Version = Get, value, version
+			if value == "" {
+				o.Version = 0
+			}
+		case 2:
+			o.Kind, o.Value = Delete, ""
+		}
+		if o.Kind != Get {
+			if lost {
+				unknown++
+				o.Outcome, o.Version = Unknown, 0
+			}
+			if !lost || rng.IntN(2) == 0 {
+				version++
+				value = o.Value
+			}
+			if !lost {
+				o.Version = version
+			}
+		}
+		ops = append(ops, o)
+	}
+	return ops
+}

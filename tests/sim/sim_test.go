@@ -1,0 +1,71 @@
+package sim
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+)
+
+var (
+	scenarios = flag.Int("sim.n", 100, "random scenarios to run")
+	firstSeed = flag.Uint64("sim.seed", 1, "seed of the first scenario; the others follow")
+	repeat    = flag.Int("sim.repeat", 1, "runs of each seed: a seed fixes the plan, not the schedule")
+	keep      = flag.String("sim.dir", filepath.Join(os.TempDir(), "ringfort-sim"), "where histories and logs of failures go")
+)
+
+func TestRandomScenarios(t *testing.T) {
+	total := Report{Faults: make(map[Fault]int), Messages: make(map[string]int)}
+	for i := range *scenarios {
+		seed := *firstSeed + uint64(i)
+		for range *repeat {
+			t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { total.add(runSeed(t, seed)) })
+			})
+		}
+	}
+	t.Logf("%d scenarios: %d operations, %d acknowledged, %d unknown, %d not applied\nfaults %v\nmessages %v",
+		*scenarios**repeat, total.Ops, total.Acknowledged, total.Unknown, total.NotApplied, total.Faults, total.Messages)
+}
+
+func runSeed(t *testing.T, seed uint64) Report {
+	plan := newPlan(seed)
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	report, ops, err := run(t, plan, logger)
+	if err == nil {
+		return report
+	}
+	path, saveErr := save(*keep, plan, ops)
+	if saveErr == nil {
+		saveErr = os.WriteFile(path+".log", log.Bytes(), 0o644)
+	}
+	t.Errorf("%v\n%s%+v\nhistory and log: %s (saving: %v)\nrepeat: go test ./tests/sim -run TestRandomScenarios -sim.n 1 -sim.seed %d -sim.repeat 20",
+		err, plan, report, path, saveErr, seed)
+	return report
+}
+
+func (r *Report) add(o Report) {
+	r.Ops += o.Ops
+	r.Acknowledged += o.Acknowledged
+	r.Unknown += o.Unknown
+	r.NotApplied += o.NotApplied
+	for k, v := range o.Faults {
+		r.Faults[k] += v
+	}
+	for k, v := range o.Messages {
+		r.Messages[k] += v
+	}
+}
+
+func TestAPlanIsFixedByItsSeed(t *testing.T) {
+	for seed := range uint64(50) {
+		if a, b := newPlan(seed).String(), newPlan(seed).String(); a != b {
+			t.Fatalf("seed %d gives two plans:\n%s\n%s", seed, a, b)
+		}
+	}
+}
