@@ -34,7 +34,8 @@
 //     open, and so protected, until the caller has the final answer.
 //   - P4: an error says InDoubt unless every attempt certainly had no effect:
 //     was never put into a frame, or was answered by a refusal.
-//   - P8: keys of one shard never wait for another's.
+//   - P8: keys of one shard do not wait for another's, not even within one call;
+//     only a full connection to the node that both are on makes them wait.
 //   - P9: what a connection has in flight is bounded in number and bytes; beyond
 //     it callers wait in line, each within its context.
 //   - Every call given to a connection comes back to its driver exactly once, and
@@ -44,8 +45,9 @@
 //
 // A full connection makes callers wait. A client id with laneSpan numbers between
 // its oldest open write and its newest hands over to a fresh one. Keys, values
-// and frames are held to the limits that the nodes name. Nodes are called again
-// at most every half second, calls tried again at most every fifth.
+// and frames are held to the limits that the nodes name. The pauses between
+// attempts grow and are jittered: to half a second for connecting to a node, to a
+// fifth of a second for a call.
 //
 // # Goroutines and locks
 //

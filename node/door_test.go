@@ -161,7 +161,8 @@ func TestLeaderTransferThroughAdmin(t *testing.T) {
 			t.Fatal(err)
 		}
 		await(t, "the new leader", func() bool { return leaderOf(c, 2) == to })
-		if _, err := dial(t, c, 0).TransferLeader(t.Context(), &adminv1.TransferLeaderRequest{Shard: 99}); status.Code(err) != codes.InvalidArgument {
+		_, err = dial(t, c, 0).TransferLeader(t.Context(), &adminv1.TransferLeaderRequest{Shard: 99})
+		if status.Code(err) != codes.InvalidArgument {
 			t.Fatalf("a shard that is not here: %v", err)
 		}
 	})
@@ -188,7 +189,8 @@ func writeCertificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
 	}
 	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	for path, data := range map[string][]byte{cert: certPEM, key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})} {
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	for path, data := range map[string][]byte{cert: certPEM, key: keyPEM} {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -155,8 +155,9 @@ func (n *Node) openStore() error {
 	options := raftstore.Options{
 		Dir: n.dir.StoreDir(), FS: n.deps.FS, Self: n.self.ID, Clock: n.deps.Clock, Nonce: id, Logger: n.log,
 		Network: n.network, ElectionTimeout: n.cfg.ElectionTimeout, SyncPacing: n.cfg.SyncPacing,
-		Fatal:  n.deps.Fatal,
-		Events: raftstore.Events{Leader: n.leader, Applied: func(shardmap.ShardID) { nudge(n.applied) }},
+		EntriesInFlight: n.cfg.EntriesInFlight,
+		Fatal:           n.deps.Fatal,
+		Events:          raftstore.Events{Leader: n.leader, Applied: func(shardmap.ShardID) { nudge(n.applied) }},
 	}
 	if n.deps.TuneStore != nil {
 		n.deps.TuneStore(&options)

@@ -110,28 +110,31 @@ func TestN2MapOnlyRises(t *testing.T) {
 }
 
 func TestSeedsVerdict(t *testing.T) {
-	answer := func(node int, cluster string) seedAnswer { return seedAnswer{node: testNode(node), cluster: cluster} }
+	type answers map[string]seedAnswer // of addresses a, b, c
+	of := func(node int, cluster string) seedAnswer { return seedAnswer{node: testNode(node), cluster: cluster} }
+	foreign := answers{"a": of(2, "y"), "b": of(3, "y"), "c": of(4, "y")}
 	for _, c := range []struct {
 		name    string
 		own     string
 		mates   bool
-		answers map[string]seedAnswer // addresses a, b, c
-		wrong   string                // part of the error; empty for none
+		answers answers
+		wrong   string // part of the error; empty for none
 	}{
 		{"nobody answered", "x", false, nil, ""},
-		{"blank among blanks", "", false, map[string]seedAnswer{"a": answer(2, ""), "b": answer(3, "")}, ""},
-		{"blank, one cluster", "", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "")}, ""},
-		{"blank, two clusters", "", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "z")}, "different clusters (y: a; z: b)"},
-		{"one stale address", "x", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "x"), "c": answer(4, "x")}, ""},
-		{"others still silent", "x", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "y")}, ""},
-		{"all foreign", "x", false, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "y"), "c": answer(4, "y")}, "belongs to cluster x"},
-		{"all but itself foreign", "x", false, map[string]seedAnswer{"a": answer(1, "x"), "b": answer(3, "y"), "c": answer(4, "y")}, "belongs to cluster x"},
-		{"all foreign, mates known", "x", true, map[string]seedAnswer{"a": answer(2, "y"), "b": answer(3, "y"), "c": answer(4, "y")}, ""},
-		{"only itself", "x", false, map[string]seedAnswer{"a": answer(1, "x"), "b": answer(1, "x"), "c": answer(1, "x")}, ""},
+		{"blank among blanks", "", false, answers{"a": of(2, ""), "b": of(3, "")}, ""},
+		{"blank, one cluster", "", false, answers{"a": of(2, "y"), "b": of(3, "")}, ""},
+		{"blank, two clusters", "", false, answers{"a": of(2, "y"), "b": of(3, "z")}, "different clusters (y: a; z: b)"},
+		{"one stale address", "x", false, answers{"a": of(2, "y"), "b": of(3, "x"), "c": of(4, "x")}, ""},
+		{"others still silent", "x", false, answers{"a": of(2, "y"), "b": of(3, "y")}, ""},
+		{"all foreign", "x", false, foreign, "belongs to cluster x"},
+		{"all but itself", "x", false, answers{"a": of(1, "x"), "b": of(3, "y"), "c": of(4, "y")}, "belongs to cluster x"},
+		{"all foreign, mates known", "x", true, foreign, ""},
+		{"only itself", "x", false, answers{"a": of(1, "x"), "b": of(1, "x"), "c": of(1, "x")}, ""},
 	} {
 		s := &seeds{addresses: []string{"a", "b", "c"}, self: testNode(1), answers: c.answers}
 		err := s.verdict(c.own, c.mates)
-		if (err != nil) != (c.wrong != "") || (err != nil && (!errors.Is(err, kverr.WrongCluster) || !strings.Contains(err.Error(), c.wrong))) {
+		refused := errors.Is(err, kverr.WrongCluster)
+		if refused != (c.wrong != "") || refused != (err != nil) || (refused && !strings.Contains(err.Error(), c.wrong)) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

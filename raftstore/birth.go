@@ -39,8 +39,12 @@ func birthOf(shard shardmap.ShardID) logstore.Birth {
 // record campaigns at once, so a shard need not wait for an election timeout
 // and leaders are spread as placement wanted them.
 func (s *Store) Create(ctx context.Context, records []shardmap.Record) error {
-	s.births.Lock()
-	defer s.births.Unlock()
+	select {
+	case s.births <- struct{}{}:
+		defer func() { <-s.births }()
+	case <-s.stopping:
+		return kverr.New(kverr.Closed, "raftstore: the store is stopped")
+	}
 	fresh, err := s.admitBirths(records)
 	if err != nil || len(fresh) == 0 {
 		return err

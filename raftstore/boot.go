@@ -78,10 +78,10 @@ func checkBoot(shard shardmap.ShardID, applied state.AppliedState, log logstore.
 			"raftstore: shard %d: state is applied up to %d and the log ends at %d: the log database lost entries",
 			shard, applied.Index, log.LastIndex)
 	}
-	if log.FirstIndex > applied.Index+1 {
+	if log.Boundary > applied.Index {
 		return false, kverr.New(kverr.Internal,
 			"raftstore: shard %d: the log begins at %d and state is applied only up to %d: entries between are gone",
-			shard, log.FirstIndex, applied.Index)
+			shard, log.Boundary, applied.Index)
 	}
 	return false, nil
 }

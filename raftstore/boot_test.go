@@ -27,7 +27,7 @@ func TestL2_BootJudgesWhatACrashLeft(t *testing.T) {
 		{"state level with the log", 20, sound, false, false},
 		{"state ahead of the log", 21, sound, false, true},
 		{"used state without a log", 15, logstore.Info{}, false, true},
-		{"log that begins after the state", 15, logstore.Info{Exists: true, FirstIndex: 17, LastIndex: 20}, false, true},
+		{"log that begins after the state", 15, logstore.Info{Exists: true, Boundary: 16, FirstIndex: 16, LastIndex: 20}, false, true},
 	}
 	for _, c := range cases {
 		rebirth, err := checkBoot(2, state.AppliedState{Index: c.applied}, c.log)

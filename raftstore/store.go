@@ -43,7 +43,7 @@ type Store struct {
 	stopping chan struct{} // closed by Stop
 	closing  chan struct{} // closed when the state database is about to be closed
 
-	births   sync.Mutex     // one Create or restart at a time
+	births   chan struct{}  // capacity 1, full while a Create or restart runs
 	restarts sync.WaitGroup // groups that restart stops
 
 	mu struct {
@@ -60,7 +60,7 @@ func Open(o Options) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, stopSweep: make(chan struct{}), died: make(chan struct{}),
+	s := &Store{opts: o, births: make(chan struct{}, 1), stopSweep: make(chan struct{}), died: make(chan struct{}),
 		stopping: make(chan struct{}), closing: make(chan struct{})}
 	s.mu.groups = make(map[shardmap.ShardID]*Group)
 	if err := s.openDatabases(); err != nil {
@@ -227,6 +227,7 @@ func (s *Store) Stop(ctx context.Context) error {
 		// database ends the goroutines that wait.
 		s.logFault(s.log.Close())
 	}
+	s.births <- struct{}{} // nothing is being born or restarted from here on
 	var wg sync.WaitGroup
 	errs := make(chan error, len(groups))
 	for _, g := range groups {
@@ -298,8 +299,8 @@ func (s *Store) register(g *Group) error {
 // been restarted: a supervised way out of states that raft cannot leave. While it
 // runs the store does not have the shard.
 func (s *Store) restart(g *Group) error {
-	s.births.Lock()
-	defer s.births.Unlock()
+	s.births <- struct{}{} // a channel: who waits here may wait for long
+	defer func() { <-s.births }()
 	if !s.unregister(g) {
 		return nil // stopped or restarted meanwhile
 	}

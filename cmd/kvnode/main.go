@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -17,6 +16,7 @@ import (
 	"github.com/ringfort/ringfort/cluster/gossip"
 	"github.com/ringfort/ringfort/internal/clock"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/internal/version"
 	"github.com/ringfort/ringfort/node"
 	"github.com/ringfort/ringfort/node/config"
 	"github.com/ringfort/ringfort/node/identity"
@@ -32,9 +32,6 @@ const (
 	exitWrongCluster = 5 // or a format this build does not know
 	exitDisk         = 6
 )
-
-// version is set by the linker.
-var version = ""
 
 func main() { os.Exit(run(os.Args[1:])) }
 
@@ -52,7 +49,7 @@ func run(args []string) int {
 		}
 		return exitOK
 	case errors.Is(err, config.ErrVersion):
-		fmt.Println("kvnode " + buildVersion())
+		fmt.Println("kvnode " + version.String())
 		return exitOK
 	case errors.As(err, &faults):
 		for _, f := range faults {
@@ -107,7 +104,7 @@ func machine(logger *slog.Logger) node.Deps {
 			os.Exit(exitDisk)
 		},
 		Logger:  logger,
-		Version: buildVersion(),
+		Version: version.Get().Version,
 	}
 }
 
@@ -139,22 +136,4 @@ func exitCode(err error) int {
 		}
 	}
 	return exitOther
-}
-
-// buildVersion is the linker's, or else what the toolchain knows.
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
-			v = "devel-" + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return v
 }

@@ -49,6 +49,9 @@ type Config struct {
 	MaxKeyBytes, MaxValueBytes int
 	// SyncPacing lets a log sync wait for company: fewer syncs, later answers.
 	SyncPacing time.Duration
+	// EntriesInFlight is how many small entries a shard has in flight. What waits
+	// meanwhile is merged, so more is slower unless the network is.
+	EntriesInFlight int
 	// StopTimeout bounds a graceful stop; then the node goes without grace.
 	StopTimeout time.Duration
 }
@@ -96,6 +99,7 @@ func (c *Config) faults() []string {
 	}
 	f.duration("--election-timeout", c.ElectionTimeout, 100*time.Millisecond, time.Minute)
 	f.duration("--sync-pacing", c.SyncPacing, 0, 100*time.Millisecond)
+	f.size("--entries-in-flight", c.EntriesInFlight, 16)
 	f.duration("--stop-timeout", c.StopTimeout, time.Second, 10*time.Minute)
 	f.size("--max-key-bytes", c.MaxKeyBytes, state.MaxKeyBytes)
 	f.size("--max-value-bytes", c.MaxValueBytes, state.MaxValueBytes)

@@ -21,8 +21,8 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Config{
 		Name: "host1", DataDir: "ringfort-data", Listen: "127.0.0.1:7401", GossipListen: "127.0.0.1:7501",
-		LogLevel: slog.LevelInfo, LogFormat: "text", ElectionTimeout: time.Second,
-		MaxKeyBytes: 4096, MaxValueBytes: 1 << 20, StopTimeout: 10 * time.Second,
+		LogLevel: slog.LevelInfo, LogFormat: "text", ElectionTimeout: 700 * time.Millisecond,
+		MaxKeyBytes: 4096, MaxValueBytes: 1 << 20, StopTimeout: 10 * time.Second, EntriesInFlight: 1,
 	}
 	if d := cmp.Diff(want, c); d != "" {
 		t.Fatal(d)
@@ -50,8 +50,8 @@ func TestFlagBeforeVariableBeforeDefault(t *testing.T) {
 func TestAllFaultsAtOnce(t *testing.T) {
 	env := map[string]string{"RINGFORT_NODE_MAX_KEY_BYTES": "many"}
 	_, err := parse(env, "stray", "--data-dri", "x", "--name", "", "--listen", "nohost",
-		"--gossip-listen", "0.0.0.0:7501", "--join", "a:0,b", "--advertise", ":9", "--tls-cert", "c", "--tls-ca", "ca", "--log-level", "loud",
-		"--log-format", "xml", "--election-timeout", "1ms", "--max-value-bytes", "9000000", "--sync-pacing", "soon",
+		"--gossip-listen", "0.0.0.0:7501", "--join", "a:0,b", "--advertise", ":9", "--tls-cert", "c", "--tls-ca", "ca",
+		"--log-level", "loud", "--log-format", "xml", "--election-timeout", "1ms", "--max-value-bytes", "9000000", "--sync-pacing", "soon",
 		"--zone", "a b", "--frobnicate", "--stop-timeout")
 	var faults Faults
 	if !errors.As(err, &faults) {

@@ -51,7 +51,7 @@ var settings = []setting{
 		set: setLogLevel},
 	{name: "log-format", value: "FORMAT", def: "text", help: "text or json, on standard error",
 		set: text(func(c *Config) *string { return &c.LogFormat })},
-	{name: "election-timeout", value: "DURATION", def: "1s", help: "how long a silent leader is waited for, 1 to 2 times this",
+	{name: "election-timeout", value: "DURATION", def: "700ms", help: "how long a silent leader is waited for, 1 to 2 times this",
 		set: duration(func(c *Config) *time.Duration { return &c.ElectionTimeout })},
 	{name: "max-key-bytes", value: "N", def: "4096", help: "longest key, at most 4096",
 		set: number(func(c *Config) *int { return &c.MaxKeyBytes })},
@@ -59,6 +59,8 @@ var settings = []setting{
 		set: number(func(c *Config) *int { return &c.MaxValueBytes })},
 	{name: "sync-pacing", value: "DURATION", def: "0s", help: "let a log sync wait this long for company from other shards",
 		set: duration(func(c *Config) *time.Duration { return &c.SyncPacing })},
+	{name: "entries-in-flight", value: "N", def: "1", help: "small entries that a shard has in flight, at most 16",
+		set: number(func(c *Config) *int { return &c.EntriesInFlight })},
 	{name: "stop-timeout", value: "DURATION", def: "10s", help: "bound on a graceful stop",
 		set: duration(func(c *Config) *time.Duration { return &c.StopTimeout })},
 }

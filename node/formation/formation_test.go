@@ -247,7 +247,8 @@ func TestRequestsAreChecked(t *testing.T) {
 		t.Errorf("too few nodes: %v", err)
 	}
 	err = form(Request{Shards: MaxShards + 1, ReplicationFactor: 8})
-	if kverr.KindOf(err) != kverr.Invalid || !strings.Contains(err.Error(), "1025 shards") || !strings.Contains(err.Error(), "factor 8") {
+	if kverr.KindOf(err) != kverr.Invalid || !strings.Contains(err.Error(), "1025 shards") ||
+		!strings.Contains(err.Error(), "factor 8") {
 		t.Errorf("want both faults: %v", err)
 	}
 	if err := form(Request{ReplicationFactor: 2}); err != nil {
@@ -258,7 +259,8 @@ func TestRequestsAreChecked(t *testing.T) {
 func TestSystemReplicasSpreadOverZones(t *testing.T) {
 	var live []shardmap.Node
 	for i, zone := range []string{"a", "a", "a", "b", "c"} {
-		live = append(live, shardmap.Node{ID: shardmap.NodeID(strings.Repeat(string(rune('a'+i)), 40)), Name: "n" + string(rune('1'+i)), Zone: zone})
+		id := shardmap.NodeID(strings.Repeat(string(rune('a'+i)), 40))
+		live = append(live, shardmap.Node{ID: id, Name: "n" + string(rune('1'+i)), Zone: zone})
 	}
 	var got []string
 	for _, n := range spread(live, 3) {

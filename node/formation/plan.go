@@ -18,7 +18,7 @@ const planFormat = 1
 
 // Bounds and defaults of what may be asked for.
 const (
-	DefaultShards            = 12
+	DefaultShards            = 6
 	MaxShards                = 1024
 	DefaultReplicationFactor = 3
 	MaxReplicationFactor     = 7

@@ -22,7 +22,8 @@ func plan(nodes, shards, rf int) *peerv1.Plan {
 	}
 	system := shardmap.Record{Shard: shardmap.SystemShard, Arc: shardmap.SystemArc, ArcEpoch: 1, MemberEpoch: 1}
 	for i := range nodes {
-		n := shardmap.Node{ID: shardmap.NodeID(fmt.Sprintf("%040x", i+1)), Name: fmt.Sprintf("n%d", i+1), Address: fmt.Sprintf("h%d:1", i+1)}
+		id := shardmap.NodeID(fmt.Sprintf("%040x", i+1))
+		n := shardmap.Node{ID: id, Name: fmt.Sprintf("n%d", i+1), Address: fmt.Sprintf("h%d:1", i+1)}
 		p.Nodes = append(p.Nodes, wire.NodeToProto(n))
 		if i < rf {
 			system.Replicas = append(system.Replicas, shardmap.Replica{ID: shardmap.ReplicaID(i + 1), Node: n.ID, Role: shardmap.Voter})
