@@ -39,7 +39,7 @@ type Options struct {
 
 	// ElectionTimeout is how long a follower waits for a silent leader before
 	// it campaigns: between one and two of it. It is the heartbeat timeout and
-	// the leader's lease as well (rule S1). Default 700 ms. Raising it makes
+	// the leader's lease as well (rule S1). Default 500 ms. Raising it makes
 	// failover slower, lowering it makes a busy disk look like a dead leader.
 	ElectionTimeout time.Duration
 	// SyncPacing lets a log sync wait for company from other groups. Default 0.
@@ -65,7 +65,7 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	setDefault(&o.ElectionTimeout, 700*time.Millisecond)
+	setDefault(&o.ElectionTimeout, 500*time.Millisecond)
 	setDefault(&o.EntriesInFlight, 1)
 	setDefault(&o.MaxEntryBytes, 256<<10)
 	setDefault(&o.MaxQueuedBytes, 32<<20)

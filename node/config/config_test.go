@@ -21,7 +21,7 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Config{
 		Name: "host1", DataDir: "ringfort-data", Listen: "127.0.0.1:7401", GossipListen: "127.0.0.1:7501",
-		LogLevel: slog.LevelInfo, LogFormat: "text", ElectionTimeout: 700 * time.Millisecond,
+		LogLevel: slog.LevelInfo, LogFormat: "text", ElectionTimeout: 500 * time.Millisecond,
 		MaxKeyBytes: 4096, MaxValueBytes: 1 << 20, StopTimeout: 10 * time.Second, EntriesInFlight: 1,
 	}
 	if d := cmp.Diff(want, c); d != "" {

@@ -51,7 +51,7 @@ var settings = []setting{
 		set: setLogLevel},
 	{name: "log-format", value: "FORMAT", def: "text", help: "text or json, on standard error",
 		set: text(func(c *Config) *string { return &c.LogFormat })},
-	{name: "election-timeout", value: "DURATION", def: "700ms", help: "how long a silent leader is waited for, 1 to 2 times this",
+	{name: "election-timeout", value: "DURATION", def: "500ms", help: "how long a silent leader is waited for, 1 to 2 times this",
 		set: duration(func(c *Config) *time.Duration { return &c.ElectionTimeout })},
 	{name: "max-key-bytes", value: "N", def: "4096", help: "longest key, at most 4096",
 		set: number(func(c *Config) *int { return &c.MaxKeyBytes })},
