@@ -15,7 +15,8 @@ const (
 	secondWave = 2 * time.Millisecond
 	// confirmTimeout ends a round; its readers go into the next one.
 	confirmTimeout = 500 * time.Millisecond
-	// maxOpenRounds bounds the rounds that wait for slow voters at a time.
+	// maxOpenRounds bounds the rounds that wait for slow voters at a time. A group
+	// is in one open round at most, so a shard without a quorum takes one place.
 	maxOpenRounds = 64
 )
 
@@ -157,6 +158,10 @@ func (c *confirmer) begin() *round {
 		groups[g] = struct{}{}
 	}
 	for g := range groups {
+		if g.inRound.Load() {
+			c.postpone(g, clocks[g]) // more brings them when that round is decided
+			continue
+		}
 		m := &roundMember{group: g, reads: g.reads.takePending(), clocks: clocks[g]}
 		if len(m.reads) == 0 && len(m.clocks) == 0 {
 			continue
@@ -165,6 +170,7 @@ func (c *confirmer) begin() *round {
 			refuseReads(g, m.reads, g.unavailable())
 			continue
 		}
+		g.inRound.Store(true)
 		r.members = append(r.members, m)
 	}
 	if len(r.members) == 0 {
@@ -232,6 +238,26 @@ func (c *confirmer) ask(r *round, questions map[shardmap.NodeID][]question) {
 		})
 	}
 	r.answered(nil, nil, 0) // groups with this replica as the only voter need no answer
+}
+
+// postpone keeps clock rounds of a group that is in an open round.
+func (c *confirmer) postpone(g *Group, clocks []chan<- clockAnswer) {
+	if len(clocks) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.clocks[g] = append(c.mu.clocks[g], clocks...)
+}
+
+// more has what came while its group was in a round join the next one.
+func (c *confirmer) more(g *Group) {
+	c.mu.Lock()
+	clocks := len(c.mu.clocks[g])
+	c.mu.Unlock()
+	if clocks > 0 || g.reads.hasPending() {
+		c.enqueue(g)
+	}
 }
 
 // retry returns what a round could not settle to the next one. Its clock rounds

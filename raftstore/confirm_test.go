@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -197,5 +198,75 @@ func TestCreateIsRepeatable(t *testing.T) {
 		if err := store.Create(context.Background(), []shardmap.Record{overlap}); err == nil {
 			t.Error("a second replica of a covered slot was created (G1)")
 		}
+	})
+}
+
+// Rounds of a shard without a quorum wait for their timeout; they must not take
+// the places of other shards' rounds (P8).
+func TestP8_AShardWithoutQuorumDelaysNoOtherReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 5)
+		sick := record(2, shardmap.Arc{From: 0, To: 8000}, 1, 2, 3)
+		sound := record(3, shardmap.Arc{From: 8000, To: shardmap.Slots}, 1, 4, 5)
+		for _, n := range c.nodes {
+			for _, rec := range []shardmap.Record{sick, sound} {
+				if _, here := rec.On(n.id); here {
+					if err := n.store.Create(context.Background(), []shardmap.Record{rec}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		ill, well := c.leader(2), c.leader(3)
+		if ill.store != well.store {
+			t.Fatal("the test needs both shards led by node 1")
+		}
+		c.isolate(nodeID(2), true)
+		c.isolate(nodeID(3), true)
+		stop := make(chan struct{})
+		var flood sync.WaitGroup
+		flood.Go(func() { // reads that no round can release
+			for range 300 {
+				ill.Get(&Read{Keys: [][]byte{[]byte("a")}, Deadline: time.Now().Add(time.Second), Done: func([]Value, uint64, error) {}})
+				time.Sleep(time.Millisecond)
+			}
+			close(stop)
+		})
+		for reading := true; reading; {
+			start := time.Now()
+			if _, err := get(well, "b"); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(start); took > 20*time.Millisecond {
+				t.Fatalf("a read of a healthy shard took %v", took)
+			}
+			select {
+			case <-stop:
+				reading = false
+			default:
+				time.Sleep(time.Millisecond)
+			}
+		}
+		flood.Wait()
+	})
+}
+
+func TestTransferToOneselfOrNobodyDisturbsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 1)
+		if err := c.nodes[nodeID(1)].store.Create(context.Background(), []shardmap.Record{record(2, wholeRing, 1)}); err != nil {
+			t.Fatal(err)
+		}
+		g := c.leader(2)
+		if err := g.TransferLeadership(context.Background(), nodeID(1)); err != nil {
+			t.Errorf("transfer to the leader itself: %v", err)
+		}
+		if err := g.TransferLeadership(context.Background(), ""); err == nil {
+			t.Error("there is nobody to hand it to")
+		}
+		if now, ok := g.store.Group(2); !ok || now != g || !g.Status().Ready {
+			t.Error("the group was restarted or lost its tenure")
+		}
+		mustPut(t, g, "a", "1")
 	})
 }

@@ -42,10 +42,13 @@ type Group struct {
 	leader       atomic.Pointer[shardmap.LeaderHint] // last reported
 	leaderless   atomic.Int64                        // clock.Mono at which the leader was lost, +1; 0 while there is one
 	transferring atomic.Bool
+	inRound      atomic.Bool // a confirm round with this group is open
 
-	closing   chan struct{}
-	workers   sync.WaitGroup
-	transfers sync.WaitGroup // leadership transfers that raft has not answered
+	closing chan struct{}
+	workers sync.WaitGroup
+
+	transferGate sync.Mutex     // no transfer begins once closing is closed
+	transfers    sync.WaitGroup // leadership transfers under way
 }
 
 // view is what readers may know of the applied state without asking Pebble.
@@ -120,7 +123,9 @@ func (s *Store) raftConfig(g *Group) *raft.Config {
 // stop ends the group: no new work, transport first so that nothing is in the
 // air, then raft, then everybody who still waits is told.
 func (g *Group) stop() error {
+	g.transferGate.Lock()
 	close(g.closing)
+	g.transferGate.Unlock()
 	g.endTenure(nil)
 	g.queue.close(kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard))
 	g.transfers.Wait()
@@ -129,9 +134,20 @@ func (g *Group) stop() error {
 		err = errors.Join(err, e)
 	}
 	g.workers.Wait()
+	g.endTenure(nil) // the watch goroutine may have begun one in the meantime
+	g.queue.close(kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard))
 	g.waiters.abandon()
 	g.reads.close(kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard))
 	return err
+}
+
+func (g *Group) isClosing() bool {
+	select {
+	case <-g.closing:
+		return true
+	default:
+		return false
+	}
 }
 
 // Shard is the shard this group replicates.
@@ -197,6 +213,10 @@ func (g *Group) unavailable() error {
 			Message: fmt.Sprintf("shard %d: node %s leads", g.shard, h.Node.Short())}
 	}
 	gone := g.noQuorumFor()
+	if gone == 0 && g.transferring.Load() {
+		return &kverr.Error{Kind: kverr.Unavailable, Shard: uint64(g.shard),
+			Message: fmt.Sprintf("shard %d: its leadership is being handed over", g.shard)}
+	}
 	if gone == 0 { // leading, and not ready yet
 		return &kverr.Error{Kind: kverr.Unavailable, Shard: uint64(g.shard),
 			Message: fmt.Sprintf("shard %d: its new leader is not ready yet", g.shard)}

@@ -70,7 +70,7 @@ func (g *Group) reconcile() {
 		g.endTenure(current)
 		current = nil
 	}
-	if leads && current == nil {
+	if leads && current == nil && !g.isClosing() {
 		g.tenure.Store(&tenure{term: term, over: make(chan struct{})})
 		g.store.counters.electionsWon.Add(1)
 		signal(g.elected)

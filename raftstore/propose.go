@@ -53,22 +53,34 @@ func (g *Group) lead() {
 	}
 }
 
+// openingPatience is how long the first entry of a tenure is waited for before
+// another is proposed.
+const openingPatience = time.Second
+
 // openTenure makes the tenure ready: a clock round of this term (T1), then an
-// entry of this term applied here, so that every earlier commit is too.
+// entry of this term applied here, so that every earlier commit is too. Raft may
+// refuse the entry through the future nobody reads, while a transfer of an
+// earlier term still counts as under way, so it is proposed until one lands.
 func (g *Group) openTenure(t *tenure) bool {
-	p := g.propose(t, nil, 0)
-	if p == nil {
-		return false
-	}
-	select {
-	case <-p.applied:
-	case <-t.over:
-		return false
-	case <-g.closing:
-		return false
-	}
-	if !p.landed {
-		return false
+	for landed := false; !landed; {
+		p := g.propose(t, nil, 0)
+		if p == nil {
+			return false
+		}
+		patience := time.NewTimer(openingPatience)
+		select {
+		case <-p.applied:
+			landed = p.landed
+		case <-patience.C:
+			g.waiters.forget(p) // it carries no writes, so nobody misses its fate
+		case <-t.over:
+			patience.Stop()
+			return false
+		case <-g.closing:
+			patience.Stop()
+			return false
+		}
+		patience.Stop()
 	}
 	t.ready.Store(true)
 	g.queue.open(func() bool { return g.tenure.Load() == t })
@@ -146,10 +158,12 @@ func (g *Group) propose(t *tenure, calls []*writeCall, bytes int) *proposal {
 	data := entry.AppendTo(make([]byte, 0, bytes+entryOverhead))
 
 	p := &proposal{id: entry.Proposal, term: t.term, calls: calls, bytes: len(data), applied: make(chan struct{})}
-	g.waiters.add(p)
+	// Answerable first, then findable: a call that another term's entry drops from
+	// the table while it still counts as busy would never be answered.
 	for _, c := range calls {
 		c.move(phaseBusy, phaseProposed)
 	}
+	g.waiters.add(p)
 	g.store.counters.entriesProposed.Add(1)
 	g.store.counters.writesProposed.Add(uint64(n))
 

@@ -181,10 +181,13 @@ func (r *round) answered(qs []question, same []bool, wall uint64) {
 	r.mu.Unlock()
 
 	for _, m := range decided {
+		m.group.inRound.Store(false)
 		m.release()
+		r.confirmer.more(m.group)
 	}
 	for _, m := range lost {
-		r.confirmer.retry(m)
+		m.group.inRound.Store(false)
+		r.confirmer.retry(m) // the sweeper brings it into the next round
 	}
 	if end {
 		close(r.finished)

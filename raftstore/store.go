@@ -193,11 +193,12 @@ func (s *Store) sweep() {
 func (s *Store) HandOver(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, g := range s.Groups() {
-		if g.tenure.Load() == nil {
+		t := g.tenure.Load()
+		if t == nil {
 			continue
 		}
 		wg.Go(func() {
-			if err := g.TransferLeadership(ctx, ""); err != nil {
+			if err := g.handOver(ctx, t, ""); err != nil {
 				s.opts.Logger.Warn("leadership not handed over", "shard", g.shard, "err", err)
 			}
 		})
@@ -299,8 +300,12 @@ func (s *Store) register(g *Group) error {
 // been restarted: a supervised way out of states that raft cannot leave. While it
 // runs the store does not have the shard.
 func (s *Store) restart(g *Group) error {
-	s.births <- struct{}{} // a channel: who waits here may wait for long
-	defer func() { <-s.births }()
+	select { // a channel: who waits here may wait for long
+	case s.births <- struct{}{}:
+		defer func() { <-s.births }()
+	case <-s.stopping:
+		return nil
+	}
 	if !s.unregister(g) {
 		return nil // stopped or restarted meanwhile
 	}
@@ -308,22 +313,40 @@ func (s *Store) restart(g *Group) error {
 	rec := g.Record()
 	stopped := make(chan error, 1)
 	s.restarts.Go(func() { stopped <- g.stop() })
-	select {
-	case err := <-stopped:
-		if err != nil {
-			return fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
-		}
-	case <-s.died: // raft waits for a log write that is never answered; Stop ends that
-		return kverr.New(kverr.Unavailable, "raftstore: restart shard %d: the store failed", g.shard)
+	if err := s.awaitStopped(g, stopped); err != nil {
+		return err
 	}
 	fresh, err := s.open(rec)
 	if err != nil {
-		return fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
+		// The replica would be missing until the process restarts, so it restarts now.
+		err = fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
+		s.fatal(err)
+		return err
 	}
 	if err := s.register(fresh); err != nil {
 		return errors.Join(err, fresh.stop())
 	}
 	return nil
+}
+
+// awaitStopped waits for a group that is no longer in the table, and does the
+// sweeper's work for it: raft may be waiting for a slow disk meanwhile.
+func (s *Store) awaitStopped(g *Group, stopped <-chan error) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-stopped:
+			if err != nil {
+				return fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
+			}
+			return nil
+		case now := <-tick.C:
+			g.waiters.expire(now)
+		case <-s.died: // raft waits for a log write that is never answered; Stop ends that
+			return kverr.New(kverr.Unavailable, "raftstore: restart shard %d: the store failed", g.shard)
+		}
+	}
 }
 
 // unregister takes a group out of service and reports whether it was in it.

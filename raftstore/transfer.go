@@ -26,6 +26,44 @@ func (g *Group) TransferLeadership(ctx context.Context, to shardmap.NodeID) erro
 	if t == nil {
 		return g.unavailable()
 	}
+	if to == g.store.opts.Self {
+		return nil
+	}
+	err := g.handOver(ctx, t, to)
+	if !errors.Is(err, errStuck) {
+		return err
+	}
+	// Raft's own flag may still be set, and then every proposal of this term is
+	// refused through a future nobody waits for (upstream #696). A restarted group
+	// has no such memory.
+	return errors.Join(err, g.store.restart(g))
+}
+
+// errStuck marks a transfer that raft gave up after it had begun.
+var errStuck = errors.New("raft gave up a leadership transfer")
+
+// handOver is a transfer without the restart that a stuck one asks for.
+func (g *Group) handOver(ctx context.Context, t *tenure, to shardmap.NodeID) error {
+	if !g.beginTransfer() {
+		return kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard)
+	}
+	defer g.transfers.Done()
+	return g.transfer(ctx, t, to)
+}
+
+// beginTransfer counts a transfer in, unless the group is stopping: stop waits
+// for those that are counted, while raft still answers them.
+func (g *Group) beginTransfer() bool {
+	g.transferGate.Lock()
+	defer g.transferGate.Unlock()
+	if g.isClosing() {
+		return false
+	}
+	g.transfers.Add(1)
+	return true
+}
+
+func (g *Group) transfer(ctx context.Context, t *tenure, to shardmap.NodeID) error {
 	if !g.transferring.CompareAndSwap(false, true) {
 		return kverr.New(kverr.Conflict, "shard %d: a leadership transfer is under way", g.shard)
 	}
@@ -33,28 +71,44 @@ func (g *Group) TransferLeadership(ctx context.Context, to shardmap.NodeID) erro
 	if err := g.drain(ctx, t); err != nil {
 		return err // nothing was asked of raft yet
 	}
-	var future raft.Future
-	if to == "" {
-		future = g.raft.LeadershipTransfer()
-	} else {
-		id, err := g.voterOn(to)
-		if err != nil {
-			return err
-		}
-		future = g.raft.LeadershipTransferToServer(id, raft.ServerAddress(id))
+	conf := g.raft.GetConfiguration()
+	if err := conf.Error(); err != nil {
+		return fmt.Errorf("shard %d: read configuration: %w", g.shard, err)
 	}
-	// Raft answers within twice the election timeout; stop waits for that first.
-	g.transfers.Add(1)
-	err := future.Error()
-	g.transfers.Done()
-	if err == nil {
+	voters, err := votersOf(conf.Configuration(), g.self)
+	if err != nil {
+		return err
+	}
+	future, err := g.askRaft(voters, to)
+	if err != nil {
+		return err
+	}
+	// Raft answers within twice the election timeout.
+	switch err := future.Error(); {
+	case err == nil:
 		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress),
+		errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrRaftShutdown):
+		return kverr.New(kverr.Unavailable, "shard %d: leadership transfer: %w", g.shard, err)
+	default:
+		return kverr.New(kverr.Unavailable, "shard %d: leadership transfer: %w: %v", g.shard, errStuck, err)
 	}
-	// A failed transfer may leave raft's own flag set, and then every proposal of
-	// this term is refused through a future nobody waits for (upstream #696). A
-	// restarted group has no such memory.
-	return errors.Join(kverr.New(kverr.Unavailable, "shard %d: leadership transfer: %w", g.shard, err),
-		g.store.restart(g))
+}
+
+func (g *Group) askRaft(e electorate, to shardmap.NodeID) (raft.Future, error) {
+	if len(e.others) == 0 {
+		return nil, kverr.New(kverr.Invalid, "shard %d: there is no other voter to hand it to", g.shard)
+	}
+	if to == "" {
+		return g.raft.LeadershipTransfer(), nil
+	}
+	for _, v := range e.others {
+		if v.node == to {
+			id := transport.ServerID(v.node, v.replica)
+			return g.raft.LeadershipTransferToServer(id, raft.ServerAddress(id)), nil
+		}
+	}
+	return nil, kverr.New(kverr.Invalid, "shard %d: node %s holds no voter of it", g.shard, to.Short())
 }
 
 // drain waits until no proposal of the tenure is queued or in flight.
@@ -67,7 +121,7 @@ func (g *Group) drain(ctx context.Context, t *tenure) error {
 		}
 		select {
 		case <-t.over:
-			return nil
+			return g.notServing()
 		case <-g.closing:
 			return kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard)
 		case <-ctx.Done():
@@ -75,17 +129,4 @@ func (g *Group) drain(ctx context.Context, t *tenure) error {
 		case <-tick.C:
 		}
 	}
-}
-
-func (g *Group) voterOn(node shardmap.NodeID) (raft.ServerID, error) {
-	future := g.raft.GetConfiguration()
-	if err := future.Error(); err != nil {
-		return "", fmt.Errorf("shard %d: read configuration: %w", g.shard, err)
-	}
-	for _, srv := range future.Configuration().Servers {
-		if n, _, err := transport.ParseServerID(string(srv.ID)); err == nil && n == node && srv.Suffrage == raft.Voter {
-			return srv.ID, nil
-		}
-	}
-	return "", kverr.New(kverr.Invalid, "shard %d: node %s holds no voter of it", g.shard, node.Short())
 }

@@ -67,6 +67,17 @@ func (w *waiters) landed(id state.ProposalID, results []state.Result, version ui
 	w.leave(p)
 }
 
+// forget takes out a proposal without calls.
+func (w *waiters) forget(p *proposal) {
+	w.mu.Lock()
+	_, open := w.mu.open[p.id.Counter]
+	delete(w.mu.open, p.id.Counter)
+	w.mu.Unlock()
+	if open {
+		w.leave(p)
+	}
+}
+
 // passed completes as not applied every proposal of a term before this one.
 func (w *waiters) passed(term uint64) {
 	w.drop(func(p *proposal) bool { return p.term < term },
