@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -34,6 +35,8 @@ type Server struct {
 
 	node *node.Node // of the current or last life
 	life *life      // nil while it is down
+
+	running atomic.Pointer[node.Node]
 }
 
 // life is one process, so to speak.
@@ -54,6 +57,10 @@ func (s *Server) Address() string { return s.cfg.Advertise }
 
 // Up reports whether it runs.
 func (s *Server) Up() bool { return s.life != nil }
+
+// Running is the node of the current life once it answers, nil while it is down.
+// Any goroutine may ask.
+func (s *Server) Running() *node.Node { return s.running.Load() }
 
 // Done is closed when the current life has ended by itself.
 func (s *Server) Done() <-chan struct{} { return s.life.done }
@@ -87,6 +94,7 @@ func (s *Server) Start() error {
 	}()
 	select {
 	case <-n.Started():
+		s.running.Store(n)
 		return nil
 	case <-l.done:
 		s.life = nil
@@ -152,6 +160,7 @@ func (s *Server) finish(cause error) error {
 	if l == nil {
 		return nil
 	}
+	s.running.Store(nil)
 	l.end(cause)
 	<-l.done
 	s.cluster.Network.sever(s.Index)

@@ -9,7 +9,7 @@
 //
 // The parts are apart from each other: plan.go draws what shall happen,
 // faults.go and scenario.go make it happen, workload.go is the clients,
-// history.go what they saw, check.go the judge. The judge is tested on hand-made
+// history.go what they saw, probe.go reads and repeated writes past the library, check.go the judge. The judge is tested on hand-made
 // histories, good and bad.
 //
 // What is judged: linearizability of every key (porcupine), the order of versions

@@ -113,6 +113,11 @@ func (s *scenario) startClients() (stop func(), err error) {
 			workers.Go(func() { s.work.work(id, cl, rng, quit) })
 		}
 	}
+	for i := range probes {
+		id := s.plan.Clients*workersPerClient + i
+		p := newProbe(s.work, s.cluster, id, rand.New(rand.NewPCG(s.plan.Seed, uint64(id))))
+		workers.Go(func() { p.run(quit) })
+	}
 	return func() {
 		close(quit)
 		workers.Wait()

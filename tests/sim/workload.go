@@ -13,6 +13,7 @@ import (
 
 const (
 	workersPerClient = 3
+	probes           = 3
 	keysInUse        = 5
 	callTimeout      = 3 * time.Second
 )
