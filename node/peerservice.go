@@ -93,13 +93,14 @@ func (s peerService) Join(ctx context.Context, req *peerv1.JoinRequest) (*peerv1
 
 func hopsOf(ctx context.Context) int {
 	md, _ := metadata.FromIncomingContext(ctx)
-	for _, v := range md.Get(hopsKey) {
-		if hops, err := strconv.Atoi(v); err == nil && hops >= 0 {
-			return hops
-		}
-		return maxHops
+	values := md.Get(hopsKey)
+	if len(values) == 0 {
+		return 0
 	}
-	return 0
+	if hops, err := strconv.Atoi(values[0]); err == nil && hops >= 0 {
+		return hops
+	}
+	return maxHops // garbled: do not pass it on
 }
 
 // sameCluster refuses what is meant for another cluster.
