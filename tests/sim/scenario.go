@@ -12,9 +12,11 @@ import (
 
 	"github.com/ringfort/ringfort/client"
 	"github.com/ringfort/ringfort/internal/clock"
+	"github.com/ringfort/ringfort/node"
 	"github.com/ringfort/ringfort/node/config"
 	"github.com/ringfort/ringfort/node/nodetest"
 	"github.com/ringfort/ringfort/raftstore"
+	"github.com/ringfort/ringfort/shardmap"
 )
 
 // Report is what a run really had.
@@ -115,7 +117,7 @@ func (s *scenario) startClients() (stop func(), err error) {
 	}
 	for i := range probes {
 		id := s.plan.Clients*workersPerClient + i
-		p := newProbe(s.work, s.cluster, id, rand.New(rand.NewPCG(s.plan.Seed, uint64(id))))
+		p := newProbe(s.work, s.cluster, id, rand.New(rand.NewPCG(s.plan.Seed, uint64(id))), i == 0)
 		workers.Go(func() { p.run(quit) })
 	}
 	return func() {
@@ -188,7 +190,11 @@ func (s *scenario) inflict(step Step) error {
 			s.logger.Warn("stop", "node", srv.Name, "err", err) // its disk or network may be broken
 		}
 		s.after(step, func() error { return s.restart(step.Nodes[0]) })
-	case FaultHold, FaultSplit:
+	case FaultHold, FaultSplit, FaultDepose:
+		if step.Fault == FaultDepose {
+			s.transfer(srv.Running())
+			time.Sleep(300 * time.Millisecond) // its tenures open, and clients find it
+		}
 		others := []int{}
 		for i := range s.cluster.Servers {
 			if i != step.Nodes[0] {
@@ -220,7 +226,7 @@ func (s *scenario) inflict(step Step) error {
 			return nil
 		})
 	case FaultTransfer:
-		s.transfer()
+		s.transfer(nil)
 	}
 	s.struck[step.Fault]++
 	return nil
@@ -250,16 +256,21 @@ func (s *scenario) restart(i int) error {
 	return nil
 }
 
-// transfer asks every leader to hand its shards over, without waiting.
-func (s *scenario) transfer() {
+// transfer has leaders hand their shards over, one after another: half of them to
+// anybody, or all to one node.
+func (s *scenario) transfer(to *node.Node) {
+	var target shardmap.NodeID
+	if to != nil {
+		target = to.Self().ID
+	}
 	for _, srv := range s.cluster.Servers {
 		if !srv.Up() {
 			continue
 		}
 		for _, g := range srv.Node().Store().Groups() {
-			if g.Status().Ready && s.rng.IntN(2) == 0 {
+			if g.Status().Ready && (to != nil || s.rng.IntN(2) == 0) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-				if err := g.TransferLeadership(ctx, ""); err != nil {
+				if err := g.TransferLeadership(ctx, target); err != nil {
 					s.logger.Info("transfer", "shard", g.Shard(), "err", err)
 				}
 				cancel()
