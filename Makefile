@@ -57,7 +57,8 @@ cluster: build ## build, start three nodes, load sample keys; may be repeated
 
 .PHONY: cluster-down
 cluster-down: build ## stop the cluster of `make cluster`; WIPE=1 deletes its data
-	@bin/kvctl local down --dir $(CLUSTER) $(if $(WIPE),--wipe)
+	@if [ -e $(CLUSTER)/cluster.json ]; then bin/kvctl local down --dir $(CLUSTER) $(if $(WIPE),--wipe); \
+	else echo 'no cluster in $(CLUSTER)'; fi
 
 .PHONY: bench
 bench: ## micro-benchmarks of the hot path
