@@ -46,9 +46,6 @@ type Group struct {
 
 	closing chan struct{}
 	workers sync.WaitGroup
-
-	transferGate sync.Mutex     // no transfer begins once closing is closed
-	transfers    sync.WaitGroup // leadership transfers under way
 }
 
 // view is what readers may know of the applied state without asking Pebble.
@@ -123,12 +120,9 @@ func (s *Store) raftConfig(g *Group) *raft.Config {
 // stop ends the group: no new work, transport first so that nothing is in the
 // air, then raft, then everybody who still waits is told.
 func (g *Group) stop() error {
-	g.transferGate.Lock()
 	close(g.closing)
-	g.transferGate.Unlock()
 	g.endTenure(nil)
 	g.queue.close(kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard))
-	g.transfers.Wait()
 	err := g.trans.Close()
 	if e := g.raft.Shutdown().Error(); e != nil {
 		err = errors.Join(err, e)
