@@ -39,7 +39,7 @@ func (g *Group) TransferLeadership(ctx context.Context, to shardmap.NodeID) erro
 	return errors.Join(err, g.store.restart(g))
 }
 
-// errStuck marks a transfer that raft gave up after it had begun.
+// errStuck marks a transfer that raft was asked for and that did not end the tenure.
 var errStuck = errors.New("the leadership was not taken over in time")
 
 // handOver is a transfer without the restart that a stuck one asks for. ctx bounds
