@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
+	"github.com/ringfort/ringfort/internal/failpoint"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/logstore"
 	"github.com/ringfort/ringfort/raftstore/state"
@@ -116,14 +117,17 @@ func (s *Store) writeBirths(records []shardmap.Record) error {
 	if err := errors.Join(batch.Commit(pebble.NoSync), batch.Close()); err != nil {
 		return fmt.Errorf("raftstore: write records: %w", err)
 	}
+	s.opts.Failpoints.Hit(failpoint.BirthWritten)
 	// Before the flush the records are nowhere but in memory, and a log whose
 	// record was lost could not be replayed.
 	if err := s.state.Flush(); err != nil {
 		return fmt.Errorf("raftstore: flush records: %w", err)
 	}
+	s.opts.Failpoints.Hit(failpoint.BirthFlushed)
 	if err := s.log.Birth(births); err != nil {
 		return fmt.Errorf("raftstore: write log boundaries: %w", err)
 	}
+	s.opts.Failpoints.Hit(failpoint.BirthLogged)
 	return nil
 }
 

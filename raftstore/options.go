@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ringfort/ringfort/internal/clock"
+	"github.com/ringfort/ringfort/internal/failpoint"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/transport"
 	"github.com/ringfort/ringfort/shardmap"
@@ -62,6 +63,8 @@ type Options struct {
 	MemTableBytes uint64
 	// ReadWorkers execute confirmed reads. Default 4.
 	ReadWorkers int
+	// Failpoints let a test crash the node between steps. Nil in production.
+	Failpoints *failpoint.Set
 }
 
 func (o Options) withDefaults() Options {
