@@ -25,8 +25,8 @@ const (
 	birthTerm  = 5
 )
 
-func birthOf(shard shardmap.ShardID) logstore.Birth {
-	return logstore.Birth{Group: uint64(shard), Index: birthIndex, Term: birthTerm}
+func birthOf(shard shardmap.ShardID, replica shardmap.ReplicaID) logstore.Birth {
+	return logstore.Birth{Group: uint64(shard), Replica: uint64(replica), Index: birthIndex, Term: birthTerm}
 }
 
 // Create brings the local replicas of new shards to life and starts them. Every
@@ -101,9 +101,13 @@ func (s *Store) writeBirths(records []shardmap.Record) error {
 	batch := s.state.NewBatch()
 	births := make([]logstore.Birth, 0, len(records))
 	for _, rec := range records {
+		member, ok := rec.On(s.opts.Self)
+		if !ok {
+			return errors.Join(kverr.New(kverr.Invalid, "raftstore: shard %d places no replica on this node", rec.Shard), batch.Close())
+		}
 		if applied, found, err := state.LoadApplied(kvReader{s.state}, rec.Arc.From); err != nil || found {
 			if err == nil && applied.Index == birthIndex {
-				births = append(births, birthOf(rec.Shard)) // an earlier Create got this far
+				births = append(births, birthOf(rec.Shard, member.ID)) // an earlier Create got this far
 				continue
 			}
 			return errors.Join(kverr.New(kverr.Conflict, "raftstore: shard %d has state here already", rec.Shard), err, batch.Close())
@@ -112,7 +116,7 @@ func (s *Store) writeBirths(records []shardmap.Record) error {
 		if err := state.Birth(batchWriter{batch}, rec, birthIndex, birthTerm, conf); err != nil {
 			return errors.Join(fmt.Errorf("raftstore: shard %d: birth: %w", rec.Shard, err), batch.Close())
 		}
-		births = append(births, birthOf(rec.Shard))
+		births = append(births, birthOf(rec.Shard, member.ID))
 	}
 	if err := errors.Join(batch.Commit(pebble.NoSync), batch.Close()); err != nil {
 		return fmt.Errorf("raftstore: write records: %w", err)

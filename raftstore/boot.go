@@ -34,7 +34,11 @@ func (s *Store) boot() error {
 			return err
 		}
 		if again {
-			rebirths = append(rebirths, birthOf(rec.Shard))
+			member, ok := rec.On(s.opts.Self)
+			if !ok {
+				return kverr.New(kverr.Internal, "raftstore: shard %d places no replica on this node", rec.Shard)
+			}
+			rebirths = append(rebirths, birthOf(rec.Shard, member.ID))
 		}
 	}
 	for _, group := range s.log.Groups() {

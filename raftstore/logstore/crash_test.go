@@ -85,7 +85,7 @@ func (m twin) apply(s step) (next twin, call func(*Group) error, synced bool) {
 }
 
 func newbornTwin() twin {
-	return twin{boundary: 10, logs: []*raft.Log{{Index: 10, Term: 5, Type: raft.LogNoop}}, term: 5}
+	return twin{boundary: 10, logs: []*raft.Log{{Index: 10, Term: 5, Type: LogBoundary}}, term: 5}
 }
 
 // read turns a group back into a twin.
@@ -165,7 +165,7 @@ func life(fs *vfs.MemFS, o Options, groups map[uint64]*groupRun, crashAfter int3
 	var births []Birth
 	for id, r := range groups {
 		r.group = d.Group(id)
-		births = append(births, Birth{id, 10, 5})
+		births = append(births, Birth{id, 1, 10, 5})
 		if d.Info(id).Exists {
 			births = births[:len(births)-1]
 			got, err := readTwin(r.group)

@@ -19,6 +19,8 @@ type DB struct {
 	cache  *cache
 	marks  *highWater
 
+	members *members
+
 	queue    chan *request
 	cut      chan struct{}  // 1: the keeper should flush some time
 	stop     chan struct{}  // closed when nobody is inside any more
@@ -35,6 +37,8 @@ type DB struct {
 
 	pendingSince          atomic.Int64 // 1 + nanoseconds after start; 0: none
 	syncs, entries, bytes atomic.Uint64
+	pinsBroken            atomic.Uint64
+	usage                 atomic.Pointer[usage]
 
 	mu struct {
 		sync.Mutex
@@ -54,19 +58,15 @@ type Info struct {
 	FirstIndex  uint64
 	LastIndex   uint64
 	CurrentTerm uint64
-	Exists      bool // something is stored
-	Tombstoned  bool // it was removed and must never run again (L2)
+	Exists      bool    // something is stored
+	Replica     uint64  // whose log it is; 0 before birth
+	Bytes       int64   // of log after the boundary, see Group.Bytes
+	Ingest      *Marker // the snapshot that is being ingested (L2), nil for none
+	Quarantined string  // why Replica is in quarantine, empty when it is not
 }
 
-// Stats are totals since Open.
-type Stats struct {
-	Syncs   uint64 // synced commits, probes of an idle disk not counted
-	Entries uint64 // entries they made durable
-	Bytes   uint64 // bytes of all commits, as batches
-}
-
-// Group returns the group's log, stored or not yet; always the same pointer. It
-// stays in memory: ask for groups of this node only.
+// Group returns the group's log, stored or not yet; the same pointer until its
+// replica is retired. It stays in memory: ask for groups of this node only.
 func (d *DB) Group(group uint64) *Group {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -78,13 +78,23 @@ func (d *DB) Group(group uint64) *Group {
 	return g
 }
 
+// find returns nil for a group that nobody has asked for.
+func (d *DB) find(group uint64) *Group {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mu.groups[group]
+}
+
+func (d *DB) all() []*Group {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Values(d.mu.groups))
+}
+
 // Groups lists the groups of which something is stored, in order.
 func (d *DB) Groups() []uint64 {
-	d.mu.Lock()
-	groups := slices.Collect(maps.Values(d.mu.groups))
-	d.mu.Unlock()
 	var ids []uint64
-	for _, g := range groups {
+	for _, g := range d.all() {
 		if s := g.view(); s.exists() {
 			ids = append(ids, g.id)
 		}
@@ -95,23 +105,26 @@ func (d *DB) Groups() []uint64 {
 
 // Info describes a group; the zero Info when nothing is stored.
 func (d *DB) Info(group uint64) Info {
-	d.mu.Lock()
-	g := d.mu.groups[group]
-	d.mu.Unlock()
+	g := d.find(group)
 	if g == nil {
 		return Info{}
 	}
-	s := g.view()
-	return Info{
+	g.mu.RLock()
+	s, bytes := g.state, g.ledger.bytes()
+	g.mu.RUnlock()
+	if s.retired {
+		return Info{}
+	}
+	info := Info{
 		Boundary: s.boundary, BoundaryTerm: s.boundaryTerm,
 		FirstIndex: s.boundary, LastIndex: s.last, CurrentTerm: s.term,
-		Exists: s.exists(), Tombstoned: s.removed,
+		Exists: s.exists(), Replica: s.replica, Bytes: bytes,
 	}
-}
-
-// Stats returns the totals.
-func (d *DB) Stats() Stats {
-	return Stats{Syncs: d.syncs.Load(), Entries: d.entries.Load(), Bytes: d.bytes.Load()}
+	if s.ingest != (Marker{}) {
+		info.Ingest = &s.ingest
+	}
+	info.Quarantined, _ = d.members.quarantine(Member{group, s.replica})
+	return info
 }
 
 // OldestPendingSync is how long the oldest write has waited for the disk, 0 when

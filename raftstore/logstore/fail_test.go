@@ -94,7 +94,7 @@ func TestLS1_DiskErrorIsNeverAnAnswer(t *testing.T) {
 					if term, _ := lastVote(t, g); last(t, g) > 20 || currentTerm(t, g) > 5 || term > 0 {
 						t.Error("LS2: what failed is visible")
 					}
-					if err := d.Birth([]Birth{{8, 10, 5}}); err == nil {
+					if err := d.Birth([]Birth{{8, 1, 10, 5}}); err == nil {
 						t.Error("a birth on a dead database")
 					}
 					if err := d.Close(); !errors.Is(err, kverr.Internal) {

@@ -8,10 +8,18 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
+
+	"github.com/ringfort/ringfort/internal/kverr"
 )
 
+// LogBoundary is the type of the entry that stands for a boundary whose entry is
+// not stored. Raft uses its index and term only; who ships it meets receivers
+// that refuse the type, and a raft that applied it would panic.
+const LogBoundary raft.LogType = 0xff
+
 // Group is the log and the stable store of one Raft group. It implements
-// raft.LogStore and raft.StableStore and is safe for concurrent use.
+// raft.LogStore and raft.StableStore and is safe for concurrent use. Once its
+// replica is retired every call is refused.
 type Group struct {
 	id uint64
 	db *DB
@@ -24,6 +32,8 @@ type Group struct {
 	state groupState
 	// staged is the term of a vote whose candidate raft has not named yet (S3).
 	staged uint64
+	ledger ledger
+	pins   []*pin // few
 
 	batch     uint64 // writer only: the last batch this group was in
 	committed uint64 // writer only: the last commit it took part in, for pacing
@@ -35,6 +45,7 @@ var (
 )
 
 type groupState struct {
+	replica      uint64 // whose log it is; 0: never born
 	boundary     uint64 // 0: never born
 	boundaryTerm uint64
 	boundaryKept bool // the entry at the boundary is stored
@@ -42,8 +53,11 @@ type groupState struct {
 	lastTerm     uint64
 	term         uint64
 	vote         vote
-	removed      bool
-	cuts         uint64 // truncations since Open
+	ingest       Marker // zero: none
+	// floor is a boundary that is durable, whatever becomes of later ones.
+	floor   uint64
+	retired bool
+	cuts    uint64 // truncations since Open
 }
 
 // vote is the last vote; candidate is nil when there was none.
@@ -53,11 +67,14 @@ type vote struct {
 }
 
 func (s *groupState) exists() bool {
-	return s.boundary != 0 || s.term != 0 || s.vote.candidate != nil || s.removed
+	return s.boundary != 0 || s.term != 0 || s.vote.candidate != nil
 }
 
 func (s *groupState) mark() mark {
-	return mark{last: s.last, lastTerm: s.lastTerm, term: s.term, voteTerm: s.vote.term}
+	return mark{
+		last: s.last, lastTerm: s.lastTerm, term: s.term, voteTerm: s.vote.term,
+		floor: max(s.floor, s.ingest.Index),
+	}
 }
 
 func (g *Group) view() groupState {
@@ -75,26 +92,44 @@ func (g *Group) change(fn func(*groupState)) {
 
 // FirstIndex is the boundary's index, 0 before birth (see the package comment).
 func (g *Group) FirstIndex() (uint64, error) {
-	return g.view().boundary, nil
+	s := g.view()
+	return s.boundary, g.gone(s)
 }
 
 // LastIndex is the index of the last durable entry, or of the boundary when
 // there is none after it; 0 before birth.
 func (g *Group) LastIndex() (uint64, error) {
-	return g.view().last, nil
+	s := g.view()
+	return s.last, g.gone(s)
 }
 
+// gone refuses what is asked of a retired replica's log.
+func (g *Group) gone(s groupState) error {
+	if !s.retired {
+		return nil
+	}
+	err := kverr.New(kverr.Closed, "logstore: group %d: replica %d was retired and its log is gone", g.id, s.replica)
+	err.Shard = g.id
+	return err
+}
+
+// goneRefusal is the same for the writer. Writer only.
+func (g *Group) goneRefusal() error { return refusal{g.gone(g.state)} }
+
 // GetLog reads one entry into out, or answers raft.ErrLogNotFound itself. Data
-// and Extensions are shared and must not be changed. At a boundary of birth
-// there is no entry; it answers an empty no-op of the boundary's term, for
-// raft's comparison with the previous entry.
+// and Extensions are shared and must not be changed. At a boundary of a birth or
+// an ingest there is no entry; it answers one of type LogBoundary with the
+// boundary's term, for raft's comparison with the previous entry.
 func (g *Group) GetLog(index uint64, out *raft.Log) error {
 	for s := g.view(); ; {
+		if err := g.gone(s); err != nil {
+			return err
+		}
 		if s.boundary == 0 || index < s.boundary || index > s.last {
 			return raft.ErrLogNotFound
 		}
 		if index == s.boundary && !s.boundaryKept {
-			*out = raft.Log{Index: index, Term: s.boundaryTerm, Type: raft.LogNoop}
+			*out = raft.Log{Index: index, Term: s.boundaryTerm, Type: LogBoundary}
 			return nil
 		}
 		if g.db.cache.get(g.id, index, out) {

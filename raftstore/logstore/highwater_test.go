@@ -55,7 +55,7 @@ func TestL3_ShorterLogIsCorruption(t *testing.T) {
 			CorruptError{7, "term of the last vote", 5, 6, ""},
 		},
 		"birth": {
-			func(d *DB) error { return d.Birth([]Birth{{8, 10, 5}}) },
+			func(d *DB) error { return d.Birth([]Birth{{8, 1, 10, 5}}) },
 			CorruptError{8, "last index", 0, 10, ""},
 		},
 		"conflict": {
@@ -195,9 +195,9 @@ func TestL3_MarkIsRefreshedOncePerSecond(t *testing.T) {
 		d := mustOpen(t, options(t, fs))
 		g := born(t, d, 7)
 		markOf := func() mark {
-			marks, _, err := readHighWater(crashed(fs), testDir)
+			file, _, err := readHighWater(crashed(fs), testDir)
 			must(t, err)
-			return marks[7]
+			return file.marks[7]
 		}
 		time.Sleep(3 * time.Second)
 		must(t, g.StoreLogs(entries(11, 1, 5)))
@@ -231,10 +231,10 @@ func TestL3_MarkKnowsTheNewborn(t *testing.T) {
 		born(t, d, 7)
 		synctest.Wait() // the keeper pauses for a second now
 		born(t, d, 8)
-		marks, _, err := readHighWater(crashed(fs), testDir)
+		file, _, err := readHighWater(crashed(fs), testDir)
 		must(t, err)
-		if want := (mark{last: 10, lastTerm: 5, term: 5}); marks[8] != want {
-			t.Errorf("mark of the newborn is %+v", marks[8])
+		if want := (mark{last: 10, lastTerm: 5, term: 5, floor: 10}); file.marks[8] != want {
+			t.Errorf("mark of the newborn is %+v", file.marks[8])
 		}
 		mustClose(t, d)
 	})
@@ -287,26 +287,28 @@ func TestHighWaterRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		u := rapid.Uint64()
 		marks := rapid.MapOfN(u, rapid.Custom(func(t *rapid.T) mark {
-			return mark{u.Draw(t, "last"), u.Draw(t, "last term"), u.Draw(t, "term"), u.Draw(t, "vote")}
+			return mark{u.Draw(t, "last"), u.Draw(t, "last term"), u.Draw(t, "term"), u.Draw(t, "vote"), u.Draw(t, "floor")}
 		}), 0, 20).Draw(t, "marks")
-		got, err := decodeHighWater(encodeHighWater(marks))
-		if err != nil || !maps.Equal(got, marks) {
+		file := highWaterFile{u.Draw(t, "members"), marks}
+		got, err := decodeHighWater(encodeHighWater(file))
+		if err != nil || got.members != file.members || !maps.Equal(got.marks, marks) {
 			t.Fatalf("%v: %v", got, err)
 		}
 	})
 }
 
 func FuzzHighWater(f *testing.F) {
-	f.Add(encodeHighWater(nil))
-	f.Add(encodeHighWater(map[uint64]mark{1: {2, 3, 4, 5}, 6: {}}))
+	f.Add(encodeHighWater(highWaterFile{}))
+	f.Add(encodeHighWater(highWaterFile{3, map[uint64]mark{1: {2, 3, 4, 5, 6}, 6: {}}}))
 	f.Add([]byte("RFHW"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > highWaterTrailer {
 			b = resum(b) // or nothing would get past the checksum
 		}
-		marks, err := decodeHighWater(b)
+		file, err := decodeHighWater(b)
 		if err == nil {
-			if again, err := decodeHighWater(encodeHighWater(marks)); err != nil || !maps.Equal(again, marks) {
+			again, err := decodeHighWater(encodeHighWater(file))
+			if err != nil || again.members != file.members || !maps.Equal(again.marks, file.marks) {
 				t.Fatalf("%v: %v", again, err)
 			}
 		}

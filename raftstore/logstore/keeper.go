@@ -24,6 +24,7 @@ func (d *DB) keep() {
 				d.fail(err)
 				return
 			}
+			d.measure()
 			pause = time.After(markInterval)
 		case <-pause:
 			pause = nil

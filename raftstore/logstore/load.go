@@ -9,27 +9,54 @@ import (
 	"github.com/ringfort/ringfort/internal/kverr"
 )
 
-// load reads every group's records and the ends of its log: a few seeks each.
-func (d *DB) load() (err error) {
-	it, err := d.pebble.NewIter(&pebble.IterOptions{LowerBound: []byte{groupSpace}})
-	if err != nil {
-		return fmt.Errorf("logstore: read groups: %w", err)
+// load reads what is known of replicas, every group's records and the ends of
+// its log: a few seeks for each group.
+func (d *DB) load() error {
+	if err := d.scan([]byte{memberSpace}, nil, d.loadMembers); err != nil {
+		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	if err := d.scan([]byte{groupSpace}, []byte{memberSpace}, d.loadGroups); err != nil {
+		return err
+	}
+	for _, g := range d.mu.groups {
+		if err := g.estimate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan gives load an iterator over a range.
+func (d *DB) scan(from, to []byte, load func(*pebble.Iterator) error) error {
+	it, err := d.pebble.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err == nil {
+		if err := load(it); err != nil {
+			return errors.Join(err, it.Close())
+		}
+		err = errors.Join(it.Error(), it.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("logstore: read records: %w", err)
+	}
+	return nil
+}
+
+func (d *DB) unknownKey(key []byte) error {
+	return kverr.New(kverr.Format, "logstore: %s holds the key %x, which this build does not know: "+
+		"start the build that wrote it", d.opts.Dir, key)
+}
+
+func (d *DB) loadGroups(it *pebble.Iterator) (err error) {
 	for ok := it.First(); ok; {
 		key, known := parseKey(it.Key())
 		if !known {
-			return kverr.New(kverr.Format, "logstore: %s holds the key %x, which this build does not know: "+
-				"start the build that wrote it", d.opts.Dir, it.Key())
+			return d.unknownKey(it.Key())
 		}
 		g := &Group{id: key.group, db: d}
 		d.mu.groups[key.group] = g
 		if ok, err = g.load(it); err != nil {
 			return err
 		}
-	}
-	if err := it.Error(); err != nil {
-		return fmt.Errorf("logstore: read groups: %w", err)
 	}
 	return nil
 }
@@ -47,26 +74,73 @@ func (g *Group) load(it *pebble.Iterator) (more bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("logstore: group %d: read record: %w", g.id, err)
 		}
-		switch key.kind {
-		case kindTombstone:
-			s.removed = true
-		case kindBoundary:
-			s.boundary, s.boundaryTerm, err = decodeBoundary(v)
-		case kindTerm:
-			s.term, err = decodeTerm(v)
-		case kindVote:
-			s.vote, err = decodeVote(v)
-		case kindEntry:
+		if key.kind == kindEntry {
+			if err := g.checkRecords(); err != nil {
+				return false, err
+			}
 			return g.loadLog(it, key.index)
-		default:
-			err = errFormat
 		}
-		if err != nil {
-			return false, g.damaged(it.Key(), err)
+		if err := g.loadRecord(key.kind, it.Key(), v); err != nil {
+			return false, g.db.damaged(g.id, it.Key(), err)
 		}
 	}
 	s.last, s.lastTerm = s.boundary, s.boundaryTerm
-	return it.Valid(), nil
+	return it.Valid(), g.checkRecords()
+}
+
+func (g *Group) loadRecord(k kind, key, value []byte) error {
+	s := &g.state
+	if k < kindBoundary || k > kindIngest {
+		return errFormat
+	}
+	body, err := unseal(key, value)
+	if err != nil {
+		return err
+	}
+	switch k {
+	case kindBoundary:
+		err = readNumbers(body, &s.boundary, &s.boundaryTerm, &s.replica)
+		s.floor = s.boundary // what was found when it opened is flushed by then
+	case kindTerm:
+		err = readNumbers(body, &s.term)
+	case kindVote:
+		s.vote, err = decodeVote(body)
+	case kindIngest:
+		err = readNumbers(body, &s.ingest.Index, &s.ingest.Term)
+	}
+	return err
+}
+
+// checkRecords finds records that cannot stand beside each other.
+func (g *Group) checkRecords() error {
+	s, detail := &g.state, ""
+	switch {
+	case s.boundary != 0 && g.db.members.isRetired(Member{g.id, s.replica}):
+		detail = fmt.Sprintf("replica %d was retired and its log is still there", s.replica)
+	case s.ingest != (Marker{}) && s.ingest.Index <= s.boundary:
+		detail = fmt.Sprintf("a snapshot up to %d is being ingested into a log that begins after %d", s.ingest.Index, s.boundary)
+	case s.ingest != (Marker{}) && s.boundary == 0:
+		detail = "a snapshot is being ingested into a log without a boundary"
+	}
+	if detail != "" {
+		return corrupt(g.db.opts.Dir, &CorruptError{Group: g.id, Detail: detail})
+	}
+	return nil
+}
+
+// estimate asks Pebble how long the log is; what it counts is on disk, since a
+// database that opens flushes what it found in its WAL.
+func (g *Group) estimate() error {
+	s := &g.state
+	bytes := uint64(0)
+	if s.last > s.boundary {
+		var err error
+		if bytes, err = g.db.pebble.EstimateDiskUsage(entryKey(g.id, s.boundary+1), entryKey(g.id, s.last)); err != nil {
+			return fmt.Errorf("logstore: group %d: estimate size: %w", g.id, err)
+		}
+	}
+	g.ledger.restore(s.boundary, s.last, int64(bytes))
+	return nil
 }
 
 // loadLog reads the ends of a log; the iterator stands at its first entry.
@@ -85,17 +159,17 @@ func (g *Group) loadLog(it *pebble.Iterator, first uint64) (more bool, err error
 	}
 	last, err := decodeEntry(v, key.index)
 	if err != nil || key.kind != kindEntry {
-		return false, g.damaged(it.Key(), errors.Join(err))
+		return false, g.db.damaged(g.id, it.Key(), errors.Join(err))
 	}
 	s.last, s.lastTerm = last.Index, last.Term
 	return it.Next(), nil
 }
 
 // damaged is the error for a stored value that cannot be read.
-func (g *Group) damaged(key []byte, cause error) error {
+func (d *DB) damaged(group uint64, key []byte, cause error) error {
 	if errors.Is(cause, errFormat) {
 		return kverr.New(kverr.Format, "logstore: %s: the record %x of group %d is of a kind or format this build does not know: "+
-			"start the build that wrote it", g.db.opts.Dir, key, g.id)
+			"start the build that wrote it", d.opts.Dir, key, group)
 	}
-	return corrupt(g.db.opts.Dir, &CorruptError{Group: g.id, Detail: fmt.Sprintf("record %x: %v", key, cause)})
+	return corrupt(d.opts.Dir, &CorruptError{Group: group, Detail: fmt.Sprintf("record %x: %v", key, cause)})
 }

@@ -24,7 +24,7 @@ func TestL1_NewbornAnswersItsBoundary(t *testing.T) {
 		wantEntries(t, g, 10, nil)
 		var l raft.Log
 		must(t, g.GetLog(10, &l))
-		if l.Index != 10 || l.Term != 5 || l.Type != raft.LogNoop || l.Data != nil {
+		if l.Index != 10 || l.Term != 5 || l.Type != LogBoundary || l.Data != nil {
 			t.Errorf("boundary answers %+v", l)
 		}
 		if currentTerm(t, g) != 5 {
@@ -60,8 +60,9 @@ func TestL1_TruncationMovesTheBoundary(t *testing.T) {
 	must(t, g.StoreLogs(entries(32, 1, 7)))
 	again := openDisk(t, crashed(fs))
 	wantEntries(t, again.Group(7), 31, append(entries(31, 1, 6), entries(32, 1, 7)...))
-	want := Info{Boundary: 31, BoundaryTerm: 6, FirstIndex: 31, LastIndex: 32, CurrentTerm: 5, Exists: true}
-	if info := again.Info(7); info != want {
+	want := Info{Boundary: 31, BoundaryTerm: 6, FirstIndex: 31, LastIndex: 32, CurrentTerm: 5, Exists: true, Replica: 1}
+	info := again.Info(7)
+	if want.Bytes = info.Bytes; info != want {
 		t.Errorf("info %+v", info)
 	}
 }
@@ -120,7 +121,7 @@ func TestEntriesKeepAllTheirParts(t *testing.T) {
 func TestL2_BirthIsOneSyncedBatch(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	d := openDisk(t, fs)
-	births := []Birth{{1, 10, 5}, {2, 10, 5}, {3, 40, 9}}
+	births := []Birth{{1, 1, 10, 5}, {2, 1, 10, 5}, {3, 1, 40, 9}}
 	before := d.Stats().Syncs
 	must(t, d.Birth(births))
 	if n := d.Stats().Syncs - before; n != 1 {
@@ -134,7 +135,7 @@ func TestL2_BirthIsOneSyncedBatch(t *testing.T) {
 	for _, b := range births {
 		want := Info{
 			Boundary: b.Index, BoundaryTerm: b.Term, FirstIndex: b.Index, LastIndex: b.Index,
-			CurrentTerm: b.Term, Exists: true,
+			CurrentTerm: b.Term, Exists: true, Replica: b.Replica,
 		}
 		if got := again.Info(b.Group); got != want {
 			t.Errorf("group %d: %+v", b.Group, got)
@@ -151,36 +152,37 @@ func TestL2_BirthLowersNothing(t *testing.T) {
 	g := d.Group(1) // a blank joiner votes before it has a log
 	setTerm(t, g, 9)
 	must(t, castVote(g, 9, "n2/r5"))
-	must(t, d.Birth([]Birth{{1, 10, 5}}))
+	must(t, d.Birth([]Birth{{1, 1, 10, 5}}))
 	for _, g := range []*Group{g, openDisk(t, crashed(fs)).Group(1)} {
 		if term, cand := lastVote(t, g); currentTerm(t, g) != 9 || term != 9 || cand != "n2/r5" {
 			t.Errorf("after birth: term %d, vote %d for %s", currentTerm(t, g), term, cand)
 		}
 	}
 	must(t, g.StoreLogs(entries(11, 5, 9)))
-	must(t, d.Birth([]Birth{{1, 10, 5}})) // repeated after a crash
+	must(t, d.Birth([]Birth{{1, 1, 10, 5}})) // repeated after a crash
 	wantEntries(t, g, 10, entries(11, 5, 9))
 }
 
 func TestL2_BirthRefusals(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	d := openDisk(t, fs)
-	must(t, d.Birth([]Birth{{1, 10, 5}}))
-	must(t, d.pebble.Set(recordKey(3, kindTombstone), []byte{valueFormat}, pebble.Sync))
+	must(t, d.Birth([]Birth{{1, 1, 10, 5}}))
+	must(t, d.Retire(3, 1))
+	must(t, d.Quarantine(4, 1, "checksum of a block"))
 	d = openDisk(t, crashed(fs))
-	if info := d.Info(3); !info.Tombstoned || !info.Exists {
-		t.Fatalf("removed group: %+v", info)
-	}
 	for name, c := range map[string]struct {
 		births []Birth
 		want   kverr.Kind
 	}{
-		"another index":      {[]Birth{{2, 10, 5}, {1, 11, 5}}, kverr.Conflict},
-		"another term":       {[]Birth{{2, 10, 5}, {1, 10, 6}}, kverr.Conflict},
-		"removed":            {[]Birth{{2, 10, 5}, {3, 10, 5}}, kverr.Conflict},
-		"twice":              {[]Birth{{2, 10, 5}, {2, 10, 5}}, kverr.Invalid},
-		"index 1 is shipped": {[]Birth{{2, 1, 5}}, kverr.Invalid},
-		"no term":            {[]Birth{{2, 10, 0}}, kverr.Invalid},
+		"another index":      {[]Birth{{2, 1, 10, 5}, {1, 1, 11, 5}}, kverr.Conflict},
+		"another term":       {[]Birth{{2, 1, 10, 5}, {1, 1, 10, 6}}, kverr.Conflict},
+		"another replica":    {[]Birth{{2, 1, 10, 5}, {1, 2, 10, 5}}, kverr.Conflict},
+		"no replica":         {[]Birth{{2, 0, 10, 5}}, kverr.Invalid},
+		"retired":            {[]Birth{{2, 1, 10, 5}, {3, 1, 10, 5}}, kverr.Conflict},
+		"in quarantine":      {[]Birth{{2, 1, 10, 5}, {4, 1, 10, 5}}, kverr.Conflict},
+		"twice":              {[]Birth{{2, 1, 10, 5}, {2, 1, 10, 5}}, kverr.Invalid},
+		"index 1 is shipped": {[]Birth{{2, 1, 1, 5}}, kverr.Invalid},
+		"no term":            {[]Birth{{2, 1, 10, 0}}, kverr.Invalid},
 	} {
 		if err := d.Birth(c.births); kverr.KindOf(err) != c.want {
 			t.Errorf("%s: %v", name, err)
@@ -197,11 +199,11 @@ func TestNewerFormatIsRefused(t *testing.T) {
 			return d.pebble.Set(formatKey, binary.BigEndian.AppendUint32(nil, storeFormat+1), pebble.Sync)
 		},
 		"value":     func(d *DB) error { return d.pebble.Set(entryKey(7, 12), []byte{valueFormat + 1, 0}, pebble.Sync) },
-		"kind":      func(d *DB) error { return d.pebble.Set(recordKey(7, kindIngest), []byte{valueFormat}, pebble.Sync) },
+		"kind":      func(d *DB) error { return d.pebble.Set(recordKey(7, 9), []byte{valueFormat}, pebble.Sync) },
 		"key space": func(d *DB) error { return d.pebble.Set([]byte{9, 9}, nil, pebble.Sync) },
 		"high-water mark": func(d *DB) error {
 			d.marks.turn <- struct{}{}
-			b := encodeHighWater(nil)
+			b := encodeHighWater(highWaterFile{})
 			b[4]++
 			b = resum(b)
 			return replaceFile(d.opts.FS, testDir, testDir+"/"+highWaterName, b)
@@ -267,7 +269,7 @@ func TestCloseTwiceAndAfter(t *testing.T) {
 	must(t, g.StoreLogs(entries(11, 3, 5)))
 	mustClose(t, d)
 	mustClose(t, d)
-	if err := d.Birth([]Birth{{8, 10, 5}}); !errors.Is(err, kverr.Closed) {
+	if err := d.Birth([]Birth{{8, 1, 10, 5}}); !errors.Is(err, kverr.Closed) {
 		t.Errorf("birth after close: %v", err)
 	}
 	if !neverAnswers(func() { g.StoreLogs(entries(14, 1, 5)) }) {

@@ -56,7 +56,7 @@ func must(t testing.TB, err error) {
 // born returns a group with the boundary that all groups of a node are born with.
 func born(t testing.TB, d *DB, group uint64) *Group {
 	t.Helper()
-	must(t, d.Birth([]Birth{{Group: group, Index: 10, Term: 5}}))
+	must(t, d.Birth([]Birth{{Group: group, Replica: 1, Index: 10, Term: 5}}))
 	return d.Group(group)
 }
 

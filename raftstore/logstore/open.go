@@ -30,7 +30,7 @@ func Open(o Options) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{
-		opts: o, start: time.Now(), cache: newCache(o.LogCacheBytes),
+		opts: o, start: time.Now(), cache: newCache(o.LogCacheBytes), members: newMembers(),
 		queue: make(chan *request, queueLen), cut: make(chan struct{}, 1), stop: make(chan struct{}),
 		released: make(chan struct{}), closed: make(chan struct{}), dead: make(chan struct{}),
 	}
@@ -61,19 +61,20 @@ func (d *DB) prepare() error {
 	if err := d.load(); err != nil {
 		return err
 	}
-	marks, found, err := readHighWater(d.opts.FS, d.opts.Dir)
+	file, found, err := readHighWater(d.opts.FS, d.opts.Dir)
 	if err != nil {
 		return err
 	}
-	if !found && len(d.mu.groups) > 0 {
+	if stored := len(d.mu.groups) + int(d.members.weight()); !found && stored > 0 {
 		return corrupt(d.opts.Dir, &CorruptError{
 			Detail: fmt.Sprintf("%d groups are stored and the high-water mark is missing", len(d.mu.groups)),
 		})
 	}
-	if err := d.checkMarks(marks); err != nil {
+	if err := d.checkMarks(file); err != nil {
 		return err
 	}
-	d.marks = newHighWater(d.opts.FS, d.opts.Dir, marks)
+	d.marks = newHighWater(d.opts.FS, d.opts.Dir, file)
+	d.marks.noteMembers(d.members)
 	for _, g := range d.mu.groups {
 		d.marks.note(g)
 	}
@@ -121,15 +122,17 @@ func (d *DB) create() error {
 	return nil
 }
 
-// checkMarks is rule L3. Removed groups have no log that could be short.
-func (d *DB) checkMarks(marks map[uint64]mark) error {
-	for group, m := range marks {
+// checkMarks is rule L3.
+func (d *DB) checkMarks(file highWaterFile) error {
+	if have := d.members.weight(); have < file.members {
+		return corrupt(d.opts.Dir, &CorruptError{
+			What: "count of retired and quarantined replicas", Have: have, Want: file.members,
+		})
+	}
+	for group, m := range file.marks {
 		g := d.mu.groups[group]
 		if g == nil {
 			g = &Group{id: group, db: d} // judged as one with nothing left
-		}
-		if g.state.removed {
-			continue
 		}
 		if e := g.checkMark(m); e != nil {
 			e.Group = group
@@ -148,8 +151,10 @@ func (g *Group) checkMark(m mark) *CorruptError {
 		return &CorruptError{What: "current term", Have: s.term, Want: m.term}
 	case s.vote.term < m.voteTerm:
 		return &CorruptError{What: "term of the last vote", Have: s.vote.term, Want: m.voteTerm}
-	case m.last < s.boundary || m.last == 0:
-		return nil // truncated since, or never born
+	case max(s.boundary, s.ingest.Index) < m.floor:
+		return &CorruptError{What: "index before the log", Have: max(s.boundary, s.ingest.Index), Want: m.floor}
+	case m.last <= s.boundary || m.last == 0:
+		return nil // truncated since, replaced by a snapshot, or never born
 	}
 	term, err := g.termAt(m.last)
 	if err != nil {

@@ -21,13 +21,20 @@ type batch struct {
 	*pebble.Batch
 	sync    bool // something in it is promised to be durable
 	markNow bool // the high-water mark is written before anyone is answered
+	votes   bool // a vote is in it
+	cut     bool // a log's beginning is truncated
 	entries int
 }
 
-// set adds a record that must be durable before its caller is answered.
-func (b *batch) set(key, value []byte) {
+// setRecord adds a record that must be durable before its caller is answered.
+func (b *batch) setRecord(key, body []byte) {
 	b.sync = true
-	b.must(b.Set(key, value, nil))
+	b.setRecordLazily(key, body)
+}
+
+// setRecordLazily adds one that may be lost with all that follows it.
+func (b *batch) setRecordLazily(key, body []byte) {
+	b.must(b.Set(key, seal(key, body), nil))
 }
 
 func (b *batch) empty() bool { return b.Batch.Empty() }
@@ -48,9 +55,12 @@ type appendOp struct {
 func (o *appendOp) stage(b *batch) error {
 	g, s := o.group, &o.group.state
 	first := o.logs[0].Index
-	if s.removed || s.boundary == 0 || first <= s.boundary || first > s.last+1 {
-		return fmt.Errorf("logstore: group %d: L1: entry %d does not continue the log %d..%d (removed: %t)",
-			g.id, first, s.boundary, s.last, s.removed)
+	if s.retired {
+		return g.goneRefusal()
+	}
+	if s.boundary == 0 || first <= s.boundary || first > s.last+1 {
+		return fmt.Errorf("logstore: group %d: L1: entry %d does not continue the log %d..%d",
+			g.id, first, s.boundary, s.last)
 	}
 	for i, l := range o.logs {
 		if l.Index != first+uint64(i) {
@@ -81,7 +91,12 @@ func (o *appendOp) publish() {
 		o.group.db.cache.put(o.group.id, l)
 	}
 	l := o.logs[len(o.logs)-1]
-	o.group.change(func(s *groupState) { s.last, s.lastTerm = l.Index, l.Term })
+	o.group.change(func(s *groupState) {
+		s.last, s.lastTerm = l.Index, l.Term
+		for _, l := range o.logs {
+			o.group.ledger.add(l.Index, entryKeyLen+entrySize(l))
+		}
+	})
 	o.group.db.marks.note(o.group)
 }
 
@@ -97,36 +112,17 @@ func (o *truncateOp) publish() {}
 func (o *truncateOp) stage(b *batch) error {
 	g, s := o.group, &o.group.state
 	switch {
+	case s.retired:
+		return g.goneRefusal()
 	case o.min > o.max || o.min > s.last || s.boundary == 0:
 		return nil
 	case o.min <= s.boundary:
-		return g.cutBeginning(b, min(o.max, s.last))
+		return g.cutBeginning(b, o.max)
 	case o.max >= s.last:
 		return g.cutEnd(b, o.min)
 	}
 	return fmt.Errorf("logstore: group %d: L1: deleting %d..%d would leave a hole in %d..%d",
 		g.id, o.min, o.max, s.boundary, s.last)
-}
-
-// cutBeginning moves the boundary up to index to and keeps that entry (see the
-// package comment). It need not be durable: the older boundary is as true.
-func (g *Group) cutBeginning(b *batch, to uint64) error {
-	s := &g.state
-	if to <= s.boundary {
-		return nil
-	}
-	term, err := g.termAt(to)
-	if err != nil {
-		return err
-	}
-	b.must(b.DeleteRange(entryKey(g.id, s.boundary), entryKey(g.id, to), nil))
-	b.must(b.Set(recordKey(g.id, kindBoundary), encodeBoundary(to, term), nil))
-	g.change(func(s *groupState) {
-		s.boundary, s.boundaryTerm, s.boundaryKept = to, term, true
-		s.cuts++
-	})
-	g.db.truncated()
-	return nil
 }
 
 // cutEnd removes the entries from index from on; from is above the boundary.
@@ -137,13 +133,14 @@ func (g *Group) cutEnd(b *batch, from uint64) error {
 		return err
 	}
 	// L3: before the batch, or a crash between the two would look like a loss.
-	if err := g.db.marks.lower(g, from-1, term); err != nil {
+	if err := g.db.marks.lowerLast(g, from-1, term); err != nil {
 		return err
 	}
 	b.must(b.DeleteRange(entryKey(g.id, from), entryKey(g.id, s.last+1), nil))
 	g.change(func(s *groupState) {
 		s.last, s.lastTerm = from-1, term
 		s.cuts++
+		g.ledger.cutEnd(from - 1)
 	})
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/ringfort/ringfort/internal/failpoint"
 	"github.com/ringfort/ringfort/internal/kverr"
 )
 
@@ -32,6 +33,11 @@ type Options struct {
 	// LogCacheBytes bounds the entries kept in memory for raft to read again, all
 	// groups together. Default 64 MiB; negative is no cache.
 	LogCacheBytes int64
+	// MaxPinnedBytes bounds what pins keep of one group's log. Default 256 MiB. A
+	// pin that keeps more holds no longer, and Stats counts it.
+	MaxPinnedBytes int64
+	// Failpoints are for crash tests; nil does nothing.
+	Failpoints *failpoint.Set
 	// Logger gets what operators should know. Default: nobody.
 	Logger *slog.Logger
 	// Fatal is called once, when the database can no longer be trusted. It must
@@ -46,6 +52,8 @@ type Options struct {
 const (
 	defaultMemTableBytes = 64 << 20
 	defaultLogCacheBytes = 64 << 20
+
+	defaultMaxPinnedBytes = 256 << 20
 )
 
 func (o Options) withDefaults() (Options, error) {
@@ -56,6 +64,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, kverr.New(kverr.Invalid, "logstore: a fatal handler is required")
 	case o.SyncPacing < 0:
 		return o, kverr.New(kverr.Invalid, "logstore: sync pacing of %s is below 0", o.SyncPacing)
+	case o.MaxPinnedBytes < 0:
+		return o, kverr.New(kverr.Invalid, "logstore: %d bytes of pinned log are below 0", o.MaxPinnedBytes)
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -65,6 +75,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.LogCacheBytes == 0 {
 		o.LogCacheBytes = defaultLogCacheBytes
+	}
+	if o.MaxPinnedBytes == 0 {
+		o.MaxPinnedBytes = defaultMaxPinnedBytes
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

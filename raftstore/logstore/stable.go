@@ -25,7 +25,7 @@ func (g *Group) unknownKey(key []byte) error {
 func (g *Group) SetUint64(key []byte, v uint64) error {
 	switch string(key) {
 	case keyCurrentTerm:
-		if g.view().term == v {
+		if s := g.view(); s.term == v && !s.retired {
 			return nil // raft rewrites it at every start: an fsync per group
 		}
 		return g.db.answer(g.db.submit(&request{op: &termOp{group: g, term: v}, group: g}))
@@ -40,11 +40,12 @@ func (g *Group) SetUint64(key []byte, v uint64) error {
 
 // GetUint64 answers 0 for what was never stored.
 func (g *Group) GetUint64(key []byte) (uint64, error) {
+	s := g.view()
 	switch string(key) {
 	case keyCurrentTerm:
-		return g.view().term, nil
+		return s.term, g.gone(s)
 	case keyLastVoteTerm:
-		return g.view().vote.term, nil
+		return s.vote.term, g.gone(s)
 	}
 	return 0, g.unknownKey(key)
 }
@@ -66,7 +67,8 @@ func (g *Group) Get(key []byte) ([]byte, error) {
 	if string(key) != keyLastVoteCand {
 		return nil, g.unknownKey(key)
 	}
-	return bytes.Clone(g.view().vote.candidate), nil
+	s := g.view()
+	return bytes.Clone(s.vote.candidate), g.gone(s)
 }
 
 // termOp raises CurrentTerm.
@@ -78,14 +80,14 @@ type termOp struct {
 func (o *termOp) stage(b *batch) error {
 	g, s := o.group, &o.group.state
 	switch {
-	case s.removed:
-		return refuse(kverr.Internal, g.id, "it was removed for ever")
+	case s.retired:
+		return g.goneRefusal()
 	case o.term < s.term:
 		return refuse(kverr.Internal, g.id, "current term %d must not fall to %d", s.term, o.term)
 	case o.term == s.term:
 		return nil
 	}
-	b.set(recordKey(g.id, kindTerm), encodeTerm(o.term))
+	b.setRecord(recordKey(g.id, kindTerm), numbers(o.term))
 	return nil
 }
 
@@ -102,9 +104,12 @@ type voteOp struct {
 
 func (o *voteOp) stage(b *batch) error {
 	g, s, v := o.group, &o.group.state, o.vote
+	reason, quarantined := g.db.members.quarantine(Member{g.id, s.replica})
 	switch {
-	case s.removed:
-		return refuse(kverr.Internal, g.id, "it was removed for ever")
+	case s.retired:
+		return g.goneRefusal()
+	case quarantined:
+		return refuse(kverr.Internal, g.id, "replica %d is in quarantine and does not vote: %s", s.replica, reason)
 	case v.term == 0:
 		return refuse(kverr.Internal, g.id, "a candidate without the term of the vote")
 	case v.term > s.term:
@@ -116,7 +121,8 @@ func (o *voteOp) stage(b *batch) error {
 	case v.term == s.vote.term:
 		return nil
 	}
-	b.set(recordKey(g.id, kindVote), encodeVote(v))
+	b.setRecord(recordKey(g.id, kindVote), encodeVote(v))
+	b.votes = true
 	return nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ringfort/ringfort/internal/failpoint"
 )
 
 const (
@@ -176,8 +178,20 @@ func (w *writer) commit() bool {
 
 func (w *writer) apply(b *batch) bool {
 	d := w.db
+	if b.entries > 0 {
+		d.opts.Failpoints.Hit(failpoint.LogAppendBefore)
+	}
 	if !w.pebbleCommit(b) {
 		return false
+	}
+	if b.entries > 0 {
+		d.opts.Failpoints.Hit(failpoint.LogAppendAfter)
+	}
+	if b.votes {
+		d.opts.Failpoints.Hit(failpoint.VoteAfter)
+	}
+	if b.cut {
+		d.opts.Failpoints.Hit(failpoint.LogCut)
 	}
 	if b.sync {
 		d.syncs.Add(1)

@@ -62,7 +62,7 @@ func TestWaitingGroupsShareASync(t *testing.T) {
 		defer mustClose(t, d)
 		var births []Birth
 		for group := range uint64(20) {
-			births = append(births, Birth{group, 10, 5})
+			births = append(births, Birth{group, 1, 10, 5})
 		}
 		must(t, d.Birth(births))
 		before := d.Stats()
@@ -118,7 +118,7 @@ func TestPacingGathersGroups(t *testing.T) {
 			o.BeforeSync = func() { time.Sleep(time.Millisecond) }
 			d := mustOpen(t, o)
 			defer mustClose(t, d)
-			must(t, d.Birth([]Birth{{1, 10, 5}, {2, 10, 5}}))
+			must(t, d.Birth([]Birth{{1, 1, 10, 5}, {2, 1, 10, 5}}))
 			before, start := d.Stats().Syncs, time.Now()
 			var wg sync.WaitGroup
 			for group := range uint64(2) {
@@ -150,7 +150,7 @@ func TestPacingDoesNotDelayTheLonely(t *testing.T) {
 		o.SyncPacing = time.Millisecond
 		d := mustOpen(t, o)
 		defer mustClose(t, d)
-		must(t, d.Birth([]Birth{{1, 10, 5}, {2, 10, 5}}))
+		must(t, d.Birth([]Birth{{1, 1, 10, 5}, {2, 1, 10, 5}}))
 		for i := range uint64(10) { // one group at a time, with pauses
 			start := time.Now()
 			must(t, d.Group(1+i%2).StoreLogs(entries(11+i/2, 1, 5)))
