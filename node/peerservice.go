@@ -34,6 +34,11 @@ func (s peerService) Exchange(stream peerv1.Peer_ExchangeServer) error {
 	return s.n.network.Serve(stream)
 }
 
+// SendSnapshot implements peerv1.PeerServer.
+func (s peerService) SendSnapshot(stream peerv1.Peer_SendSnapshotServer) error {
+	return s.n.network.ServeSnapshot(stream)
+}
+
 // Forward implements peerv1.PeerServer.
 func (s peerService) Forward(ctx context.Context, req *peerv1.ForwardRequest) (*peerv1.ForwardResponse, error) {
 	if err := s.n.sameCluster(req.GetClusterId()); err != nil {

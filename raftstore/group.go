@@ -87,7 +87,10 @@ func (s *Store) open(rec shardmap.Record) (*Group, error) {
 	if g.trans, err = s.opts.Network.Group(uint64(rec.Shard), member.ID); err != nil {
 		return nil, fmt.Errorf("shard %d: register with the transport: %w", rec.Shard, err)
 	}
-	snaps := snapshot.New(func() (state.AppliedState, bool, error) { return s.durableApplied(rec.Arc.From) })
+	snaps := snapshot.NewStore(snapshot.StoreOptions{
+		Group:   uint64(rec.Shard),
+		Durable: func() (state.AppliedState, bool, error) { return s.durableApplied(rec.Arc.From) },
+	})
 	g.raft, err = raft.NewRaft(s.raftConfig(g), (*fsm)(g), g.log, g.log, snaps, g.trans)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("shard %d: start raft: %w", rec.Shard, err), g.trans.Close())

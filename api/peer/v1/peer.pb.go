@@ -32,7 +32,7 @@ const (
 	Lane_LANE_CONTROL Lane = 1
 	// Log entries.
 	Lane_LANE_LOG Lane = 2
-	// Snapshots, later.
+	// Snapshots: never a lane of Exchange, each has a stream of its own.
 	Lane_LANE_BULK Lane = 3
 )
 
@@ -1054,6 +1054,486 @@ func (x *ConfirmResult) GetWallUs() uint64 {
 	return 0
 }
 
+// SnapshotChunk is one step of a transfer. Exactly one of the bodies is set.
+type SnapshotChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first message and no other.
+	Offer *SnapshotOffer `protobuf:"bytes,1,opt,name=offer,proto3" json:"offer,omitempty"`
+	// The next bytes of the current file, never empty, and their CRC-32C.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	Crc  uint32 `protobuf:"fixed32,3,opt,name=crc,proto3" json:"crc,omitempty"`
+	// The current file is complete; a following chunk begins the next one.
+	FileEnd *SnapshotFileEnd `protobuf:"bytes,4,opt,name=file_end,json=fileEnd,proto3" json:"file_end,omitempty"`
+	// The last message.
+	End           *SnapshotEnd `protobuf:"bytes,5,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotChunk) Reset() {
+	*x = SnapshotChunk{}
+	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChunk) ProtoMessage() {}
+
+func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
+func (*SnapshotChunk) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SnapshotChunk) GetOffer() *SnapshotOffer {
+	if x != nil {
+		return x.Offer
+	}
+	return nil
+}
+
+func (x *SnapshotChunk) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *SnapshotChunk) GetCrc() uint32 {
+	if x != nil {
+		return x.Crc
+	}
+	return 0
+}
+
+func (x *SnapshotChunk) GetFileEnd() *SnapshotFileEnd {
+	if x != nil {
+		return x.FileEnd
+	}
+	return nil
+}
+
+func (x *SnapshotChunk) GetEnd() *SnapshotEnd {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+type SnapshotOffer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With lane LANE_BULK.
+	Hello *Hello `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
+	Group uint64 `protobuf:"varint,2,opt,name=group,proto3" json:"group,omitempty"`
+	From  uint64 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	To    uint64 `protobuf:"varint,4,opt,name=to,proto3" json:"to,omitempty"`
+	// Raft's InstallSnapshot request.
+	Protocol           uint32 `protobuf:"varint,5,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	SnapshotVersion    uint32 `protobuf:"varint,6,opt,name=snapshot_version,json=snapshotVersion,proto3" json:"snapshot_version,omitempty"`
+	Term               uint64 `protobuf:"varint,7,opt,name=term,proto3" json:"term,omitempty"`
+	LastIndex          uint64 `protobuf:"varint,8,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	LastTerm           uint64 `protobuf:"varint,9,opt,name=last_term,json=lastTerm,proto3" json:"last_term,omitempty"`
+	Configuration      []byte `protobuf:"bytes,10,opt,name=configuration,proto3" json:"configuration,omitempty"`
+	ConfigurationIndex uint64 `protobuf:"varint,11,opt,name=configuration_index,json=configurationIndex,proto3" json:"configuration_index,omitempty"`
+	// The arc whose state is sent, [from,to).
+	ArcFrom uint32 `protobuf:"varint,12,opt,name=arc_from,json=arcFrom,proto3" json:"arc_from,omitempty"`
+	ArcTo   uint32 `protobuf:"varint,13,opt,name=arc_to,json=arcTo,proto3" json:"arc_to,omitempty"`
+	// About how much will come; what is still in memory is not counted.
+	EstimatedBytes uint64 `protobuf:"varint,14,opt,name=estimated_bytes,json=estimatedBytes,proto3" json:"estimated_bytes,omitempty"`
+	// The version of the table format that the files are written in.
+	TableFormat   uint32 `protobuf:"varint,15,opt,name=table_format,json=tableFormat,proto3" json:"table_format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotOffer) Reset() {
+	*x = SnapshotOffer{}
+	mi := &file_peer_v1_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotOffer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotOffer) ProtoMessage() {}
+
+func (x *SnapshotOffer) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotOffer.ProtoReflect.Descriptor instead.
+func (*SnapshotOffer) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SnapshotOffer) GetHello() *Hello {
+	if x != nil {
+		return x.Hello
+	}
+	return nil
+}
+
+func (x *SnapshotOffer) GetGroup() uint64 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetSnapshotVersion() uint32 {
+	if x != nil {
+		return x.SnapshotVersion
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetLastIndex() uint64 {
+	if x != nil {
+		return x.LastIndex
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetLastTerm() uint64 {
+	if x != nil {
+		return x.LastTerm
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetConfiguration() []byte {
+	if x != nil {
+		return x.Configuration
+	}
+	return nil
+}
+
+func (x *SnapshotOffer) GetConfigurationIndex() uint64 {
+	if x != nil {
+		return x.ConfigurationIndex
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetArcFrom() uint32 {
+	if x != nil {
+		return x.ArcFrom
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetArcTo() uint32 {
+	if x != nil {
+		return x.ArcTo
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetEstimatedBytes() uint64 {
+	if x != nil {
+		return x.EstimatedBytes
+	}
+	return 0
+}
+
+func (x *SnapshotOffer) GetTableFormat() uint32 {
+	if x != nil {
+		return x.TableFormat
+	}
+	return 0
+}
+
+type SnapshotFileEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Bytes uint64                 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// XXH64 of the whole file.
+	Sum           uint64 `protobuf:"fixed64,2,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotFileEnd) Reset() {
+	*x = SnapshotFileEnd{}
+	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotFileEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotFileEnd) ProtoMessage() {}
+
+func (x *SnapshotFileEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotFileEnd.ProtoReflect.Descriptor instead.
+func (*SnapshotFileEnd) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SnapshotFileEnd) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SnapshotFileEnd) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+type SnapshotEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Files uint64                 `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Bytes uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// XXH64 of the sums of all files, each as 8 bytes, big-endian, in order.
+	Sum           uint64 `protobuf:"fixed64,3,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotEnd) Reset() {
+	*x = SnapshotEnd{}
+	mi := &file_peer_v1_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotEnd) ProtoMessage() {}
+
+func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
+func (*SnapshotEnd) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SnapshotEnd) GetFiles() uint64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *SnapshotEnd) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SnapshotEnd) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+type SnapshotAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The offer or the transfer was refused; the last message.
+	Refusal Refusal `protobuf:"varint,1,opt,name=refusal,proto3,enum=peer.v1.Refusal" json:"refusal,omitempty"`
+	Detail  string  `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
+	// Without refusal and result: the offer is admitted, or, later, the receiver is
+	// at work.
+	Result        *InstallSnapshotResult `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotAnswer) Reset() {
+	*x = SnapshotAnswer{}
+	mi := &file_peer_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotAnswer) ProtoMessage() {}
+
+func (x *SnapshotAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotAnswer.ProtoReflect.Descriptor instead.
+func (*SnapshotAnswer) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SnapshotAnswer) GetRefusal() Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return Refusal_REFUSAL_NONE
+}
+
+func (x *SnapshotAnswer) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *SnapshotAnswer) GetResult() *InstallSnapshotResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+// InstallSnapshotResult is raft's answer; the last message.
+type InstallSnapshotResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	Success       bool                   `protobuf:"varint,3,opt,name=success,proto3" json:"success,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstallSnapshotResult) Reset() {
+	*x = InstallSnapshotResult{}
+	mi := &file_peer_v1_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstallSnapshotResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstallSnapshotResult) ProtoMessage() {}
+
+func (x *InstallSnapshotResult) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstallSnapshotResult.ProtoReflect.Descriptor instead.
+func (*InstallSnapshotResult) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *InstallSnapshotResult) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *InstallSnapshotResult) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *InstallSnapshotResult) GetSuccess() bool {
+	if x != nil {
+		return x.Success
+	}
+	return false
+}
+
 type ForwardRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Operation     *v1.Operation          `protobuf:"bytes,1,opt,name=operation,proto3" json:"operation,omitempty"`
@@ -1064,7 +1544,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_peer_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1556,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_peer_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1569,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ForwardRequest) GetOperation() *v1.Operation {
@@ -1115,7 +1595,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_peer_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1607,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_peer_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1620,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ForwardResponse) GetAnswer() *v1.Answer {
@@ -1169,7 +1649,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_peer_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1661,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_peer_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1674,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Plan) GetFormat() uint32 {
@@ -1255,7 +1735,7 @@ type AcceptPlanRequest struct {
 
 func (x *AcceptPlanRequest) Reset() {
 	*x = AcceptPlanRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_peer_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1747,7 @@ func (x *AcceptPlanRequest) String() string {
 func (*AcceptPlanRequest) ProtoMessage() {}
 
 func (x *AcceptPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_peer_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1760,7 @@ func (x *AcceptPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPlanRequest.ProtoReflect.Descriptor instead.
 func (*AcceptPlanRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AcceptPlanRequest) GetPlan() *Plan {
@@ -1300,7 +1780,7 @@ type AcceptPlanResponse struct {
 
 func (x *AcceptPlanResponse) Reset() {
 	*x = AcceptPlanResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_peer_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1792,7 @@ func (x *AcceptPlanResponse) String() string {
 func (*AcceptPlanResponse) ProtoMessage() {}
 
 func (x *AcceptPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_peer_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1805,7 @@ func (x *AcceptPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPlanResponse.ProtoReflect.Descriptor instead.
 func (*AcceptPlanResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AcceptPlanResponse) GetHeld() *Plan {
@@ -1343,7 +1823,7 @@ type StoredPlanRequest struct {
 
 func (x *StoredPlanRequest) Reset() {
 	*x = StoredPlanRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_peer_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1835,7 @@ func (x *StoredPlanRequest) String() string {
 func (*StoredPlanRequest) ProtoMessage() {}
 
 func (x *StoredPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_peer_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1848,7 @@ func (x *StoredPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPlanRequest.ProtoReflect.Descriptor instead.
 func (*StoredPlanRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 type StoredPlanResponse struct {
@@ -1384,7 +1864,7 @@ type StoredPlanResponse struct {
 
 func (x *StoredPlanResponse) Reset() {
 	*x = StoredPlanResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_peer_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1876,7 @@ func (x *StoredPlanResponse) String() string {
 func (*StoredPlanResponse) ProtoMessage() {}
 
 func (x *StoredPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_peer_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1889,7 @@ func (x *StoredPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPlanResponse.ProtoReflect.Descriptor instead.
 func (*StoredPlanResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StoredPlanResponse) GetPlan() *Plan {
@@ -1449,7 +1929,7 @@ type StartPlanRequest struct {
 
 func (x *StartPlanRequest) Reset() {
 	*x = StartPlanRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_peer_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1461,7 +1941,7 @@ func (x *StartPlanRequest) String() string {
 func (*StartPlanRequest) ProtoMessage() {}
 
 func (x *StartPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_peer_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1474,7 +1954,7 @@ func (x *StartPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPlanRequest.ProtoReflect.Descriptor instead.
 func (*StartPlanRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StartPlanRequest) GetClusterId() string {
@@ -1492,7 +1972,7 @@ type StartPlanResponse struct {
 
 func (x *StartPlanResponse) Reset() {
 	*x = StartPlanResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_peer_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1984,7 @@ func (x *StartPlanResponse) String() string {
 func (*StartPlanResponse) ProtoMessage() {}
 
 func (x *StartPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_peer_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1997,7 @@ func (x *StartPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPlanResponse.ProtoReflect.Descriptor instead.
 func (*StartPlanResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{27}
 }
 
 type JoinRequest struct {
@@ -1532,7 +2012,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_peer_v1_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +2024,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_peer_v1_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +2037,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *JoinRequest) GetFormat() uint32 {
@@ -1591,7 +2071,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_peer_v1_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +2083,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_peer_v1_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +2096,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -1643,7 +2123,7 @@ type FetchMapRequest struct {
 
 func (x *FetchMapRequest) Reset() {
 	*x = FetchMapRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_peer_v1_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +2135,7 @@ func (x *FetchMapRequest) String() string {
 func (*FetchMapRequest) ProtoMessage() {}
 
 func (x *FetchMapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_peer_v1_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +2148,7 @@ func (x *FetchMapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMapRequest.ProtoReflect.Descriptor instead.
 func (*FetchMapRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FetchMapRequest) GetClusterId() string {
@@ -1695,7 +2175,7 @@ type FetchMapResponse struct {
 
 func (x *FetchMapResponse) Reset() {
 	*x = FetchMapResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_peer_v1_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +2187,7 @@ func (x *FetchMapResponse) String() string {
 func (*FetchMapResponse) ProtoMessage() {}
 
 func (x *FetchMapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_peer_v1_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +2200,7 @@ func (x *FetchMapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMapResponse.ProtoReflect.Descriptor instead.
 func (*FetchMapResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FetchMapResponse) GetMap() *v1.ShardMap {
@@ -1811,7 +2291,46 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\"E\n" +
 	"\rConfirmResult\x12\x1b\n" +
 	"\tsame_term\x18\x01 \x03(\bR\bsameTerm\x12\x17\n" +
-	"\awall_us\x18\x02 \x01(\x04R\x06wallUs\"_\n" +
+	"\awall_us\x18\x02 \x01(\x04R\x06wallUs\"\xc0\x01\n" +
+	"\rSnapshotChunk\x12,\n" +
+	"\x05offer\x18\x01 \x01(\v2\x16.peer.v1.SnapshotOfferR\x05offer\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x10\n" +
+	"\x03crc\x18\x03 \x01(\aR\x03crc\x123\n" +
+	"\bfile_end\x18\x04 \x01(\v2\x18.peer.v1.SnapshotFileEndR\afileEnd\x12&\n" +
+	"\x03end\x18\x05 \x01(\v2\x14.peer.v1.SnapshotEndR\x03end\"\xdb\x03\n" +
+	"\rSnapshotOffer\x12$\n" +
+	"\x05hello\x18\x01 \x01(\v2\x0e.peer.v1.HelloR\x05hello\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\x04R\x05group\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\x04R\x02to\x12\x1a\n" +
+	"\bprotocol\x18\x05 \x01(\rR\bprotocol\x12)\n" +
+	"\x10snapshot_version\x18\x06 \x01(\rR\x0fsnapshotVersion\x12\x12\n" +
+	"\x04term\x18\a \x01(\x04R\x04term\x12\x1d\n" +
+	"\n" +
+	"last_index\x18\b \x01(\x04R\tlastIndex\x12\x1b\n" +
+	"\tlast_term\x18\t \x01(\x04R\blastTerm\x12$\n" +
+	"\rconfiguration\x18\n" +
+	" \x01(\fR\rconfiguration\x12/\n" +
+	"\x13configuration_index\x18\v \x01(\x04R\x12configurationIndex\x12\x19\n" +
+	"\barc_from\x18\f \x01(\rR\aarcFrom\x12\x15\n" +
+	"\x06arc_to\x18\r \x01(\rR\x05arcTo\x12'\n" +
+	"\x0festimated_bytes\x18\x0e \x01(\x04R\x0eestimatedBytes\x12!\n" +
+	"\ftable_format\x18\x0f \x01(\rR\vtableFormat\"9\n" +
+	"\x0fSnapshotFileEnd\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\x06R\x03sum\"K\n" +
+	"\vSnapshotEnd\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\x04R\x05files\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x10\n" +
+	"\x03sum\x18\x03 \x01(\x06R\x03sum\"\x8c\x01\n" +
+	"\x0eSnapshotAnswer\x12*\n" +
+	"\arefusal\x18\x01 \x01(\x0e2\x10.peer.v1.RefusalR\arefusal\x12\x16\n" +
+	"\x06detail\x18\x02 \x01(\tR\x06detail\x126\n" +
+	"\x06result\x18\x03 \x01(\v2\x1e.peer.v1.InstallSnapshotResultR\x06result\"a\n" +
+	"\x15InstallSnapshotResult\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x18\n" +
+	"\asuccess\x18\x03 \x01(\bR\asuccess\"_\n" +
 	"\x0eForwardRequest\x12.\n" +
 	"\toperation\x18\x01 \x01(\v2\x10.kv.v1.OperationR\toperation\x12\x1d\n" +
 	"\n" +
@@ -1868,9 +2387,10 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\fREFUSAL_BUSY\x10\x01\x12\x1b\n" +
 	"\x17REFUSAL_UNKNOWN_REPLICA\x10\x02\x12\x12\n" +
 	"\x0eREFUSAL_CLOSED\x10\x03\x12\x12\n" +
-	"\x0eREFUSAL_FAILED\x10\x042\xc2\x03\n" +
+	"\x0eREFUSAL_FAILED\x10\x042\x87\x04\n" +
 	"\x04Peer\x124\n" +
-	"\bExchange\x12\x11.peer.v1.Envelope\x1a\x11.peer.v1.Envelope(\x010\x01\x12<\n" +
+	"\bExchange\x12\x11.peer.v1.Envelope\x1a\x11.peer.v1.Envelope(\x010\x01\x12C\n" +
+	"\fSendSnapshot\x12\x16.peer.v1.SnapshotChunk\x1a\x17.peer.v1.SnapshotAnswer(\x010\x01\x12<\n" +
 	"\aForward\x12\x17.peer.v1.ForwardRequest\x1a\x18.peer.v1.ForwardResponse\x12E\n" +
 	"\n" +
 	"AcceptPlan\x12\x1a.peer.v1.AcceptPlanRequest\x1a\x1b.peer.v1.AcceptPlanResponse\x12E\n" +
@@ -1893,41 +2413,47 @@ func file_peer_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_peer_v1_peer_proto_goTypes = []any{
-	(Lane)(0),                   // 0: peer.v1.Lane
-	(Refusal)(0),                // 1: peer.v1.Refusal
-	(*Envelope)(nil),            // 2: peer.v1.Envelope
-	(*Hello)(nil),               // 3: peer.v1.Hello
-	(*Message)(nil),             // 4: peer.v1.Message
-	(*Entry)(nil),               // 5: peer.v1.Entry
-	(*AppendEntries)(nil),       // 6: peer.v1.AppendEntries
-	(*AppendEntriesResult)(nil), // 7: peer.v1.AppendEntriesResult
-	(*Vote)(nil),                // 8: peer.v1.Vote
-	(*VoteResult)(nil),          // 9: peer.v1.VoteResult
-	(*TimeoutNow)(nil),          // 10: peer.v1.TimeoutNow
-	(*TimeoutNowResult)(nil),    // 11: peer.v1.TimeoutNowResult
-	(*Confirm)(nil),             // 12: peer.v1.Confirm
-	(*TermQuestion)(nil),        // 13: peer.v1.TermQuestion
-	(*ConfirmResult)(nil),       // 14: peer.v1.ConfirmResult
-	(*ForwardRequest)(nil),      // 15: peer.v1.ForwardRequest
-	(*ForwardResponse)(nil),     // 16: peer.v1.ForwardResponse
-	(*Plan)(nil),                // 17: peer.v1.Plan
-	(*AcceptPlanRequest)(nil),   // 18: peer.v1.AcceptPlanRequest
-	(*AcceptPlanResponse)(nil),  // 19: peer.v1.AcceptPlanResponse
-	(*StoredPlanRequest)(nil),   // 20: peer.v1.StoredPlanRequest
-	(*StoredPlanResponse)(nil),  // 21: peer.v1.StoredPlanResponse
-	(*StartPlanRequest)(nil),    // 22: peer.v1.StartPlanRequest
-	(*StartPlanResponse)(nil),   // 23: peer.v1.StartPlanResponse
-	(*JoinRequest)(nil),         // 24: peer.v1.JoinRequest
-	(*JoinResponse)(nil),        // 25: peer.v1.JoinResponse
-	(*FetchMapRequest)(nil),     // 26: peer.v1.FetchMapRequest
-	(*FetchMapResponse)(nil),    // 27: peer.v1.FetchMapResponse
-	(*v1.Operation)(nil),        // 28: kv.v1.Operation
-	(*v1.Answer)(nil),           // 29: kv.v1.Answer
-	(*v1.ShardRecord)(nil),      // 30: kv.v1.ShardRecord
-	(*v1.NodeInfo)(nil),         // 31: kv.v1.NodeInfo
-	(*v1.ShardMap)(nil),         // 32: kv.v1.ShardMap
+	(Lane)(0),                     // 0: peer.v1.Lane
+	(Refusal)(0),                  // 1: peer.v1.Refusal
+	(*Envelope)(nil),              // 2: peer.v1.Envelope
+	(*Hello)(nil),                 // 3: peer.v1.Hello
+	(*Message)(nil),               // 4: peer.v1.Message
+	(*Entry)(nil),                 // 5: peer.v1.Entry
+	(*AppendEntries)(nil),         // 6: peer.v1.AppendEntries
+	(*AppendEntriesResult)(nil),   // 7: peer.v1.AppendEntriesResult
+	(*Vote)(nil),                  // 8: peer.v1.Vote
+	(*VoteResult)(nil),            // 9: peer.v1.VoteResult
+	(*TimeoutNow)(nil),            // 10: peer.v1.TimeoutNow
+	(*TimeoutNowResult)(nil),      // 11: peer.v1.TimeoutNowResult
+	(*Confirm)(nil),               // 12: peer.v1.Confirm
+	(*TermQuestion)(nil),          // 13: peer.v1.TermQuestion
+	(*ConfirmResult)(nil),         // 14: peer.v1.ConfirmResult
+	(*SnapshotChunk)(nil),         // 15: peer.v1.SnapshotChunk
+	(*SnapshotOffer)(nil),         // 16: peer.v1.SnapshotOffer
+	(*SnapshotFileEnd)(nil),       // 17: peer.v1.SnapshotFileEnd
+	(*SnapshotEnd)(nil),           // 18: peer.v1.SnapshotEnd
+	(*SnapshotAnswer)(nil),        // 19: peer.v1.SnapshotAnswer
+	(*InstallSnapshotResult)(nil), // 20: peer.v1.InstallSnapshotResult
+	(*ForwardRequest)(nil),        // 21: peer.v1.ForwardRequest
+	(*ForwardResponse)(nil),       // 22: peer.v1.ForwardResponse
+	(*Plan)(nil),                  // 23: peer.v1.Plan
+	(*AcceptPlanRequest)(nil),     // 24: peer.v1.AcceptPlanRequest
+	(*AcceptPlanResponse)(nil),    // 25: peer.v1.AcceptPlanResponse
+	(*StoredPlanRequest)(nil),     // 26: peer.v1.StoredPlanRequest
+	(*StoredPlanResponse)(nil),    // 27: peer.v1.StoredPlanResponse
+	(*StartPlanRequest)(nil),      // 28: peer.v1.StartPlanRequest
+	(*StartPlanResponse)(nil),     // 29: peer.v1.StartPlanResponse
+	(*JoinRequest)(nil),           // 30: peer.v1.JoinRequest
+	(*JoinResponse)(nil),          // 31: peer.v1.JoinResponse
+	(*FetchMapRequest)(nil),       // 32: peer.v1.FetchMapRequest
+	(*FetchMapResponse)(nil),      // 33: peer.v1.FetchMapResponse
+	(*v1.Operation)(nil),          // 34: kv.v1.Operation
+	(*v1.Answer)(nil),             // 35: kv.v1.Answer
+	(*v1.ShardRecord)(nil),        // 36: kv.v1.ShardRecord
+	(*v1.NodeInfo)(nil),           // 37: kv.v1.NodeInfo
+	(*v1.ShardMap)(nil),           // 38: kv.v1.ShardMap
 }
 var file_peer_v1_peer_proto_depIdxs = []int32{
 	3,  // 0: peer.v1.Envelope.hello:type_name -> peer.v1.Hello
@@ -1946,35 +2472,43 @@ var file_peer_v1_peer_proto_depIdxs = []int32{
 	14, // 13: peer.v1.Message.confirm_result:type_name -> peer.v1.ConfirmResult
 	5,  // 14: peer.v1.AppendEntries.entries:type_name -> peer.v1.Entry
 	13, // 15: peer.v1.Confirm.questions:type_name -> peer.v1.TermQuestion
-	28, // 16: peer.v1.ForwardRequest.operation:type_name -> kv.v1.Operation
-	29, // 17: peer.v1.ForwardResponse.answer:type_name -> kv.v1.Answer
-	30, // 18: peer.v1.Plan.system:type_name -> kv.v1.ShardRecord
-	31, // 19: peer.v1.Plan.nodes:type_name -> kv.v1.NodeInfo
-	17, // 20: peer.v1.AcceptPlanRequest.plan:type_name -> peer.v1.Plan
-	17, // 21: peer.v1.AcceptPlanResponse.held:type_name -> peer.v1.Plan
-	17, // 22: peer.v1.StoredPlanResponse.plan:type_name -> peer.v1.Plan
-	31, // 23: peer.v1.JoinRequest.node:type_name -> kv.v1.NodeInfo
-	32, // 24: peer.v1.JoinResponse.map:type_name -> kv.v1.ShardMap
-	32, // 25: peer.v1.FetchMapResponse.map:type_name -> kv.v1.ShardMap
-	2,  // 26: peer.v1.Peer.Exchange:input_type -> peer.v1.Envelope
-	15, // 27: peer.v1.Peer.Forward:input_type -> peer.v1.ForwardRequest
-	18, // 28: peer.v1.Peer.AcceptPlan:input_type -> peer.v1.AcceptPlanRequest
-	20, // 29: peer.v1.Peer.StoredPlan:input_type -> peer.v1.StoredPlanRequest
-	22, // 30: peer.v1.Peer.StartPlan:input_type -> peer.v1.StartPlanRequest
-	24, // 31: peer.v1.Peer.Join:input_type -> peer.v1.JoinRequest
-	26, // 32: peer.v1.Peer.FetchMap:input_type -> peer.v1.FetchMapRequest
-	2,  // 33: peer.v1.Peer.Exchange:output_type -> peer.v1.Envelope
-	16, // 34: peer.v1.Peer.Forward:output_type -> peer.v1.ForwardResponse
-	19, // 35: peer.v1.Peer.AcceptPlan:output_type -> peer.v1.AcceptPlanResponse
-	21, // 36: peer.v1.Peer.StoredPlan:output_type -> peer.v1.StoredPlanResponse
-	23, // 37: peer.v1.Peer.StartPlan:output_type -> peer.v1.StartPlanResponse
-	25, // 38: peer.v1.Peer.Join:output_type -> peer.v1.JoinResponse
-	27, // 39: peer.v1.Peer.FetchMap:output_type -> peer.v1.FetchMapResponse
-	33, // [33:40] is the sub-list for method output_type
-	26, // [26:33] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	16, // 16: peer.v1.SnapshotChunk.offer:type_name -> peer.v1.SnapshotOffer
+	17, // 17: peer.v1.SnapshotChunk.file_end:type_name -> peer.v1.SnapshotFileEnd
+	18, // 18: peer.v1.SnapshotChunk.end:type_name -> peer.v1.SnapshotEnd
+	3,  // 19: peer.v1.SnapshotOffer.hello:type_name -> peer.v1.Hello
+	1,  // 20: peer.v1.SnapshotAnswer.refusal:type_name -> peer.v1.Refusal
+	20, // 21: peer.v1.SnapshotAnswer.result:type_name -> peer.v1.InstallSnapshotResult
+	34, // 22: peer.v1.ForwardRequest.operation:type_name -> kv.v1.Operation
+	35, // 23: peer.v1.ForwardResponse.answer:type_name -> kv.v1.Answer
+	36, // 24: peer.v1.Plan.system:type_name -> kv.v1.ShardRecord
+	37, // 25: peer.v1.Plan.nodes:type_name -> kv.v1.NodeInfo
+	23, // 26: peer.v1.AcceptPlanRequest.plan:type_name -> peer.v1.Plan
+	23, // 27: peer.v1.AcceptPlanResponse.held:type_name -> peer.v1.Plan
+	23, // 28: peer.v1.StoredPlanResponse.plan:type_name -> peer.v1.Plan
+	37, // 29: peer.v1.JoinRequest.node:type_name -> kv.v1.NodeInfo
+	38, // 30: peer.v1.JoinResponse.map:type_name -> kv.v1.ShardMap
+	38, // 31: peer.v1.FetchMapResponse.map:type_name -> kv.v1.ShardMap
+	2,  // 32: peer.v1.Peer.Exchange:input_type -> peer.v1.Envelope
+	15, // 33: peer.v1.Peer.SendSnapshot:input_type -> peer.v1.SnapshotChunk
+	21, // 34: peer.v1.Peer.Forward:input_type -> peer.v1.ForwardRequest
+	24, // 35: peer.v1.Peer.AcceptPlan:input_type -> peer.v1.AcceptPlanRequest
+	26, // 36: peer.v1.Peer.StoredPlan:input_type -> peer.v1.StoredPlanRequest
+	28, // 37: peer.v1.Peer.StartPlan:input_type -> peer.v1.StartPlanRequest
+	30, // 38: peer.v1.Peer.Join:input_type -> peer.v1.JoinRequest
+	32, // 39: peer.v1.Peer.FetchMap:input_type -> peer.v1.FetchMapRequest
+	2,  // 40: peer.v1.Peer.Exchange:output_type -> peer.v1.Envelope
+	19, // 41: peer.v1.Peer.SendSnapshot:output_type -> peer.v1.SnapshotAnswer
+	22, // 42: peer.v1.Peer.Forward:output_type -> peer.v1.ForwardResponse
+	25, // 43: peer.v1.Peer.AcceptPlan:output_type -> peer.v1.AcceptPlanResponse
+	27, // 44: peer.v1.Peer.StoredPlan:output_type -> peer.v1.StoredPlanResponse
+	29, // 45: peer.v1.Peer.StartPlan:output_type -> peer.v1.StartPlanResponse
+	31, // 46: peer.v1.Peer.Join:output_type -> peer.v1.JoinResponse
+	33, // 47: peer.v1.Peer.FetchMap:output_type -> peer.v1.FetchMapResponse
+	40, // [40:48] is the sub-list for method output_type
+	32, // [32:40] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_peer_v1_peer_proto_init() }
@@ -1988,7 +2522,7 @@ func file_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_v1_peer_proto_rawDesc), len(file_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   26,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,13 +21,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Peer_Exchange_FullMethodName   = "/peer.v1.Peer/Exchange"
-	Peer_Forward_FullMethodName    = "/peer.v1.Peer/Forward"
-	Peer_AcceptPlan_FullMethodName = "/peer.v1.Peer/AcceptPlan"
-	Peer_StoredPlan_FullMethodName = "/peer.v1.Peer/StoredPlan"
-	Peer_StartPlan_FullMethodName  = "/peer.v1.Peer/StartPlan"
-	Peer_Join_FullMethodName       = "/peer.v1.Peer/Join"
-	Peer_FetchMap_FullMethodName   = "/peer.v1.Peer/FetchMap"
+	Peer_Exchange_FullMethodName     = "/peer.v1.Peer/Exchange"
+	Peer_SendSnapshot_FullMethodName = "/peer.v1.Peer/SendSnapshot"
+	Peer_Forward_FullMethodName      = "/peer.v1.Peer/Forward"
+	Peer_AcceptPlan_FullMethodName   = "/peer.v1.Peer/AcceptPlan"
+	Peer_StoredPlan_FullMethodName   = "/peer.v1.Peer/StoredPlan"
+	Peer_StartPlan_FullMethodName    = "/peer.v1.Peer/StartPlan"
+	Peer_Join_FullMethodName         = "/peer.v1.Peer/Join"
+	Peer_FetchMap_FullMethodName     = "/peer.v1.Peer/FetchMap"
 )
 
 // PeerClient is the client API for Peer service.
@@ -37,6 +38,10 @@ type PeerClient interface {
 	// Exchange carries the messages of all groups from the caller to this node,
 	// and the answers back. A node opens one per lane to each peer.
 	Exchange(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Envelope, Envelope], error)
+	// SendSnapshot brings one replica the state of its shard: an offer, and after
+	// it was admitted the files, in chunks. The receiver answers admission, signs of
+	// life, and at the end what raft said.
+	SendSnapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SnapshotChunk, SnapshotAnswer], error)
 	// Forward serves one operation for a node that does not lead its shard. It is
 	// never forwarded again.
 	Forward(ctx context.Context, in *ForwardRequest, opts ...grpc.CallOption) (*ForwardResponse, error)
@@ -70,6 +75,19 @@ func (c *peerClient) Exchange(ctx context.Context, opts ...grpc.CallOption) (grp
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_ExchangeClient = grpc.BidiStreamingClient[Envelope, Envelope]
+
+func (c *peerClient) SendSnapshot(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SnapshotChunk, SnapshotAnswer], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Peer_ServiceDesc.Streams[1], Peer_SendSnapshot_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SnapshotChunk, SnapshotAnswer]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peer_SendSnapshotClient = grpc.BidiStreamingClient[SnapshotChunk, SnapshotAnswer]
 
 func (c *peerClient) Forward(ctx context.Context, in *ForwardRequest, opts ...grpc.CallOption) (*ForwardResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -138,6 +156,10 @@ type PeerServer interface {
 	// Exchange carries the messages of all groups from the caller to this node,
 	// and the answers back. A node opens one per lane to each peer.
 	Exchange(grpc.BidiStreamingServer[Envelope, Envelope]) error
+	// SendSnapshot brings one replica the state of its shard: an offer, and after
+	// it was admitted the files, in chunks. The receiver answers admission, signs of
+	// life, and at the end what raft said.
+	SendSnapshot(grpc.BidiStreamingServer[SnapshotChunk, SnapshotAnswer]) error
 	// Forward serves one operation for a node that does not lead its shard. It is
 	// never forwarded again.
 	Forward(context.Context, *ForwardRequest) (*ForwardResponse, error)
@@ -161,6 +183,9 @@ type UnimplementedPeerServer struct{}
 
 func (UnimplementedPeerServer) Exchange(grpc.BidiStreamingServer[Envelope, Envelope]) error {
 	return status.Error(codes.Unimplemented, "method Exchange not implemented")
+}
+func (UnimplementedPeerServer) SendSnapshot(grpc.BidiStreamingServer[SnapshotChunk, SnapshotAnswer]) error {
+	return status.Error(codes.Unimplemented, "method SendSnapshot not implemented")
 }
 func (UnimplementedPeerServer) Forward(context.Context, *ForwardRequest) (*ForwardResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Forward not implemented")
@@ -207,6 +232,13 @@ func _Peer_Exchange_Handler(srv interface{}, stream grpc.ServerStream) error {
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Peer_ExchangeServer = grpc.BidiStreamingServer[Envelope, Envelope]
+
+func _Peer_SendSnapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PeerServer).SendSnapshot(&grpc.GenericServerStream[SnapshotChunk, SnapshotAnswer]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Peer_SendSnapshotServer = grpc.BidiStreamingServer[SnapshotChunk, SnapshotAnswer]
 
 func _Peer_Forward_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ForwardRequest)
@@ -352,6 +384,12 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Exchange",
 			Handler:       _Peer_Exchange_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "SendSnapshot",
+			Handler:       _Peer_SendSnapshot_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
