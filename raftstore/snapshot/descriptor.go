@@ -12,6 +12,9 @@ import (
 // descriptorFormat numbers the encoding of a Descriptor.
 const descriptorFormat = 1
 
+// maxNameBytes is above the length of every name that newName makes.
+const maxNameBytes = 128
+
 // maxDescriptorBytes is above the length of every encoded descriptor.
 const maxDescriptorBytes = 512
 
@@ -32,19 +35,14 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Encode is the descriptor as bytes, for raft's InstallSnapshot.
 func (d Descriptor) Encode() []byte {
-	b := append(make([]byte, 0, 96), descriptorFormat)
-	for _, v := range d.numbers() {
-		b = binary.AppendUvarint(b, *v)
+	b := append(make([]byte, 0, 128), descriptorFormat)
+	for _, v := range [...]uint64{d.Group, uint64(d.Replica), d.Index, d.Term, uint64(d.Arc.From), uint64(d.Arc.To),
+		d.Files, d.Bytes, d.Sum} {
+		b = binary.AppendUvarint(b, v)
 	}
 	b = append(b, byte(len(d.Name)))
 	b = append(b, d.Name...)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-}
-
-// numbers are copies of the numeric fields in the order of the encoding.
-func (d *Descriptor) numbers() [9]*uint64 {
-	replica, from, to := uint64(d.Replica), uint64(d.Arc.From), uint64(d.Arc.To)
-	return [...]*uint64{&d.Group, &replica, &d.Index, &d.Term, &from, &to, &d.Files, &d.Bytes, &d.Sum}
 }
 
 // DecodeDescriptor is the inverse of Encode. It accepts nothing else.
@@ -97,5 +95,5 @@ func validName(name string) bool {
 			return false
 		}
 	}
-	return name != ""
+	return name != "" && len(name) <= maxNameBytes
 }

@@ -1,8 +1,15 @@
 package snapshot
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"math/bits"
+	"sync"
+	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ringfort/ringfort/internal/failpoint"
@@ -21,7 +28,7 @@ type StagingOptions struct {
 	// stagings apart. Required.
 	Nonce uint64
 	// TableFormat is the newest version of the table format that the state
-	// database can read. Required.
+	// database can read: TableFormat of it. Required.
 	TableFormat uint32
 	// MaxIncoming is how many transfers are received at a time. Default 2.
 	MaxIncoming int
@@ -35,7 +42,23 @@ type StagingOptions struct {
 
 // Staging is the directory where a node keeps what is sent to it until it is
 // ingested. Safe for concurrent use.
-type Staging struct{ opts StagingOptions }
+type Staging struct {
+	opts StagingOptions
+
+	mu struct {
+		sync.Mutex
+		recovered bool
+		names     uint64               // how many were given out
+		incoming  map[uint64]*Incoming // by group: a node has one replica of each
+		complete  map[string]*complete // by name
+	}
+}
+
+// complete is a staging with its manifest.
+type complete struct {
+	Descriptor
+	taken bool // somebody ingests it: only Done removes it
+}
 
 // Offer describes what somebody wants to send to a replica of this node.
 type Offer struct {
@@ -50,68 +73,304 @@ type Offer struct {
 // OpenStaging makes the directory, durably, if it is not there. Recover must be
 // called before the first Begin.
 func OpenStaging(o StagingOptions) (*Staging, error) {
-	return nil, kverr.New(kverr.Internal, "being built")
+	if o.MaxIncoming == 0 {
+		o.MaxIncoming = 2
+	}
+	if o.ReserveBytes == 0 {
+		o.ReserveBytes = 256 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.FS == nil || o.Dir == "" || o.Nonce == 0 || o.TableFormat == 0 {
+		return nil, kverr.New(kverr.Invalid, "snapshot: file system, directory, nonce and table format are required")
+	}
+	s := &Staging{opts: o}
+	s.mu.incoming = make(map[uint64]*Incoming)
+	s.mu.complete = make(map[string]*complete)
+	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("snapshot: make %s: %w", o.Dir, err)
+	}
+	if err := syncDir(o.FS, o.FS.PathDir(o.Dir)); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	return s, nil
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	f, err := fs.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("open directory %s: %w", dir, err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
 }
 
 // Recover finds what an earlier life left. It removes every staging that is not
 // complete or that referred says no ingest marker refers to, and says how many.
 func (s *Staging) Recover(referred func(Descriptor) bool) (removed int, err error) {
-	return 0, kverr.New(kverr.Internal, "being built")
+	names, err := s.opts.FS.List(s.opts.Dir)
+	if err != nil {
+		return 0, fmt.Errorf("snapshot: list %s: %w", s.opts.Dir, err)
+	}
+	kept := make(map[string]*complete)
+	for _, name := range names {
+		m, why := readManifest(s.opts.FS, s.opts.Dir, name)
+		if why == nil {
+			why = s.sizes(m)
+		}
+		if why == nil && referred(m.descriptor) {
+			kept[name] = &complete{Descriptor: m.descriptor}
+			continue
+		}
+		if err := s.remove(name); err != nil {
+			return removed, err
+		}
+		removed++
+		s.opts.Logger.Info("removed the rest of a snapshot's transfer", "staging", name, "incomplete", why)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.complete, s.mu.recovered = kept, true
+	return removed, nil
 }
 
-// Begin admits a transfer and makes its directory. A complete staging of the same
-// replica is removed first. Errors: Overloaded when one is being received for this
-// replica already or too many are for the node; Unavailable when there is no
-// room on disk; Format when the tables are newer than this build.
+// sizes checks that all files are there; Take reads them.
+func (s *Staging) sizes(m manifest) error {
+	for i, f := range m.files {
+		name := s.path(m.descriptor.Name, fileName(i))
+		info, err := s.opts.FS.Stat(name)
+		if err != nil {
+			return err
+		}
+		if uint64(info.Size()) != f.bytes {
+			return kverr.New(kverr.Internal, "%s has %d bytes instead of %d", name, info.Size(), f.bytes)
+		}
+	}
+	return nil
+}
+
+func (s *Staging) path(name, file string) string {
+	return s.opts.FS.PathJoin(s.opts.Dir, name, file)
+}
+
+// remove need not last: what comes back after a crash is removed by Recover.
+func (s *Staging) remove(name string) error {
+	if err := s.opts.FS.RemoveAll(s.opts.FS.PathJoin(s.opts.Dir, name)); err != nil {
+		return fmt.Errorf("snapshot: remove staging %s: %w", name, err)
+	}
+	return nil
+}
+
+// Begin admits a transfer and makes its directory. What is complete of the same
+// group, and not taken, is removed first. Errors: Overloaded when one is being received or
+// ingested for this replica already, or too many are for the node; Unavailable
+// when there is no room on disk; Format when the tables are newer than this
+// build.
 func (s *Staging) Begin(o Offer) (*Incoming, error) {
-	return nil, kverr.New(kverr.Internal, "being built")
+	if o.TableFormat == 0 || o.TableFormat > s.opts.TableFormat {
+		return nil, kverr.New(kverr.Format, "snapshot in table format %d, this build reads up to %d: upgrade this node",
+			o.TableFormat, s.opts.TableFormat)
+	}
+	if !o.Arc.Valid() {
+		return nil, kverr.New(kverr.Invalid, "snapshot of the malformed arc %s", o.Arc)
+	}
+	in, stale, err := s.reserve(o)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range stale {
+		if err := s.remove(name); err != nil {
+			in.Abort()
+			return nil, errStaging(err)
+		}
+	}
+	if err := s.room(); err != nil {
+		in.Abort()
+		return nil, err
+	}
+	if err := in.start(); err != nil {
+		in.Abort()
+		return nil, errStaging(err)
+	}
+	s.opts.Failpoints.Hit(failpoint.SnapshotStaging)
+	return in, nil
 }
 
-// Take answers the absolute names of a complete staging's files, in the order of
-// their keys, to be ingested. It reads all of them again: an error means that not
-// a byte of it may be used, and that the transfer must be repeated.
-func (s *Staging) Take(d Descriptor) ([]string, error) {
-	return nil, kverr.New(kverr.Internal, "being built")
+// reserve takes one of the places.
+func (s *Staging) reserve(o Offer) (in *Incoming, stale []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	busy := func(format string, args ...any) (*Incoming, []string, error) {
+		e := kverr.New(kverr.Overloaded, format, args...)
+		e.Shard, e.RetryAfter = o.Group, time.Second
+		return nil, nil, e
+	}
+	if !s.mu.recovered {
+		return nil, nil, kverr.New(kverr.Internal, "snapshot: Begin before Recover")
+	}
+	if s.mu.incoming[o.Group] != nil {
+		return busy("a snapshot of shard %d is being received already", o.Group)
+	}
+	if len(s.mu.incoming) >= s.opts.MaxIncoming {
+		return busy("%d snapshots are being received already", len(s.mu.incoming))
+	}
+	for name, c := range s.mu.complete {
+		if c.Group != o.Group {
+			continue
+		}
+		if c.taken {
+			return busy("a snapshot of shard %d is being ingested", o.Group)
+		}
+		stale = append(stale, name)
+	}
+	for _, name := range stale {
+		delete(s.mu.complete, name)
+	}
+	s.mu.names++
+	in = newIncoming(s, o, fmt.Sprintf("g%d-r%d-i%d-%x-%d", o.Group, o.Replica, o.Index, s.opts.Nonce, s.mu.names))
+	s.mu.incoming[o.Group] = in
+	return in, stale, nil
 }
+
+// room reports whether what was announced and has not come yet fits the disk, and
+// the reserve beside it (SN5).
+func (s *Staging) room() error {
+	disk, err := s.opts.FS.GetDiskUsage(s.opts.Dir)
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return nil // as in memory: writing tells
+	}
+	if err != nil {
+		return errStaging(err)
+	}
+	need := s.opts.ReserveBytes
+	s.mu.Lock()
+	for _, in := range s.mu.incoming {
+		sum, carry := bits.Add64(need, in.expected(), 0)
+		if need = sum; carry != 0 {
+			need = ^uint64(0)
+			break
+		}
+	}
+	s.mu.Unlock()
+	if disk.AvailBytes < need {
+		return kverr.New(kverr.Unavailable, "no room for a snapshot: %d bytes free in %s, %d needed: free space on this node's disk",
+			disk.AvailBytes, s.opts.Dir, need)
+	}
+	return nil
+}
+
+// errStaging says that this node could not keep a snapshot. The node lives on.
+func errStaging(err error) error {
+	return kverr.New(kverr.Unavailable, "keep a snapshot: %w", err)
+}
+
+// Take answers the names of a complete staging's files, in the order of their
+// keys, to be ingested; they are absolute if Dir is. It reads all of them again:
+// an error means that not a byte of it may be used, and that the transfer must be
+// repeated. From then on only Done removes the staging.
+func (s *Staging) Take(d Descriptor) ([]string, error) {
+	s.mu.Lock()
+	c := s.mu.complete[d.Name]
+	if c == nil || c.Descriptor != d || c.taken {
+		s.mu.Unlock()
+		return nil, kverr.New(kverr.Unavailable, "staging %s is not there, or somebody's", d.Name)
+	}
+	c.taken = true
+	s.mu.Unlock()
+	paths, err := s.verify(d)
+	if err != nil {
+		s.mu.Lock()
+		c.taken = false
+		s.mu.Unlock()
+		return nil, kverr.New(kverr.Unavailable, "staging %s: %w", d.Name, err)
+	}
+	return paths, nil
+}
+
+// verify reads every byte of a staging (SN3).
+func (s *Staging) verify(d Descriptor) ([]string, error) {
+	m, err := readManifest(s.opts.FS, s.opts.Dir, d.Name)
+	if err != nil {
+		return nil, err
+	}
+	if m.descriptor != d {
+		return nil, kverr.New(kverr.Internal, "its manifest describes another one")
+	}
+	paths := make([]string, len(m.files))
+	buf := make([]byte, maxPiece)
+	for i, f := range m.files {
+		paths[i] = s.path(d.Name, fileName(i))
+		got, err := sumFile(s.opts.FS, paths[i], buf)
+		if err != nil {
+			return nil, err
+		}
+		if got != f {
+			return nil, kverr.New(kverr.Internal, "%s is damaged: %d bytes with sum %016x instead of %d with %016x",
+				paths[i], got.bytes, got.sum, f.bytes, f.sum)
+		}
+	}
+	return paths, nil
+}
+
+func sumFile(fs vfs.FS, name string, buf []byte) (got file, err error) {
+	f, err := fs.Open(name, vfs.SequentialReadsOption)
+	if err != nil {
+		return file{}, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	h := xxhash.New()
+	n, err := io.CopyBuffer(h, onlyReader{f}, buf)
+	return file{uint64(n), h.Sum64()}, err
+}
+
+// onlyReader hides other methods, so that the given buffer is used.
+type onlyReader struct{ io.Reader }
 
 // Done removes a staging that was ingested or will not be. It is no error when
 // it is gone already.
-func (s *Staging) Done(d Descriptor) error { return kverr.New(kverr.Internal, "being built") }
+func (s *Staging) Done(d Descriptor) error {
+	s.mu.Lock()
+	delete(s.mu.complete, d.Name)
+	s.mu.Unlock()
+	if !validName(d.Name) {
+		return kverr.New(kverr.Invalid, "%q does not name a staging", d.Name)
+	}
+	return s.remove(d.Name)
+}
 
 // Find answers the complete staging of a group's state at an index, for an ingest
 // that a crash interrupted. Take says whether it is whole.
-func (s *Staging) Find(group, index uint64) (Descriptor, bool, error) {
-	return Descriptor{}, false, kverr.New(kverr.Internal, "being built")
+func (s *Staging) Find(group, index uint64) (Descriptor, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.mu.complete {
+		if c.Group == group && c.Index == index {
+			return c.Descriptor, true
+		}
+	}
+	return Descriptor{}, false
 }
 
 // StagingStats are figures of a Staging.
 type StagingStats struct {
 	Incoming int    // being received
 	Complete int    // waiting to be ingested or removed
-	Bytes    uint64 // on disk, of both
+	Bytes    uint64 // received of both
 }
 
 // Stats are the figures now.
-func (s *Staging) Stats() StagingStats { return StagingStats{} }
-
-// Incoming is one transfer being received. It implements Sink. It belongs to one
-// goroutine. Abort must be called if it is not handed to Raft.
-type Incoming struct{}
-
-var _ Sink = (*Incoming)(nil)
-
-// Chunk implements Sink.
-func (in *Incoming) Chunk(data []byte, crc uint32) error { return nil }
-
-// EndFile implements Sink: the file is synced and closed.
-func (in *Incoming) EndFile(bytes, sum uint64) error { return nil }
-
-// End implements Sink: names and manifest are synced, the staging is complete.
-func (in *Incoming) End(files, bytes, sum uint64) error { return nil }
-
-// Descriptor is what Raft gets, encoded. It is nil before End has succeeded.
-func (in *Incoming) Descriptor() []byte { return nil }
-
-// Abort removes all of it. It may be called at any time and more than once; after
-// Done it does nothing.
-func (in *Incoming) Abort() {}
+func (s *Staging) Stats() StagingStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := StagingStats{Incoming: len(s.mu.incoming), Complete: len(s.mu.complete)}
+	for _, in := range s.mu.incoming {
+		st.Bytes += in.received.Load()
+	}
+	for _, c := range s.mu.complete {
+		st.Bytes += c.Bytes
+	}
+	return st
+}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"strconv"
 	"time"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
@@ -61,5 +62,27 @@ func refusalError(node shardmap.NodeID, m *peerv1.Message) error {
 	default:
 		e.Kind, e.Message = kverr.Internal, "the replica failed: "+m.GetDetail()
 	}
+	return e
+}
+
+func errStalled(node shardmap.NodeID, limit time.Duration) error {
+	return &kverr.Error{Kind: kverr.Unavailable, Node: string(node),
+		Message: "a snapshot's transfer with node " + node.Short() + " made no progress for " + limit.String()}
+}
+
+// errSnapshotRefused is what a peer that refused a snapshot said.
+func errSnapshotRefused(node shardmap.NodeID, group uint64, a *peerv1.SnapshotAnswer) error {
+	e := &kverr.Error{Kind: kverr.Unavailable, Shard: group, Node: string(node), Err: errRefused}
+	switch a.GetRefusal() {
+	case peerv1.Refusal_REFUSAL_BUSY:
+		e.Kind, e.Message = kverr.Overloaded, "the peer is busy: "
+	case peerv1.Refusal_REFUSAL_UNKNOWN_REPLICA:
+		e.Message = "the peer does not hold this replica"
+	case peerv1.Refusal_REFUSAL_CLOSED:
+		e.Message = "the replica is stopping: "
+	default:
+		e.Message = "the peer refused: "
+	}
+	e.Message = "snapshot of shard " + strconv.FormatUint(group, 10) + " for node " + node.Short() + ": " + e.Message + a.GetDetail()
 	return e
 }

@@ -1,14 +1,13 @@
 package transport
 
 import (
-	"io"
+	"context"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
-	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -24,11 +23,15 @@ type Group struct {
 	consumer  chan raft.RPC  // never closed: raft reads until it shuts down
 	unsettled chan unsettled // in the order of consumer; room for all of it and more
 	closed    chan struct{}
-	responded chan struct{} // closed when respond has returned
+	responded chan struct{}   // closed when respond has returned
+	ctx       context.Context // of snapshots being sent; ends with Close
+	cancel    context.CancelCauseFunc
 
 	mu struct { // guards adding to consumer and unsettled; nothing blocks under it
 		sync.Mutex
-		closed bool
+		closed    bool
+		receiving bool                             // a snapshot is being received or installed
+		sending   map[raft.ServerAddress]*outgoing // the latest snapshot for each target
 	}
 }
 
@@ -39,7 +42,7 @@ var (
 )
 
 func newGroup(n *Network, id uint64, replica shardmap.ReplicaID) *Group {
-	return &Group{
+	g := &Group{
 		net:       n,
 		id:        id,
 		replica:   replica,
@@ -49,6 +52,9 @@ func newGroup(n *Network, id uint64, replica shardmap.ReplicaID) *Group {
 		closed:    make(chan struct{}),
 		responded: make(chan struct{}),
 	}
+	g.ctx, g.cancel = context.WithCancelCause(n.ctx)
+	g.mu.sending = make(map[raft.ServerAddress]*outgoing)
+	return g
 }
 
 // Close takes the group off the network: its own RPCs and those that wait for it
@@ -62,6 +68,7 @@ func (g *Group) Close() error {
 	g.mu.Unlock()
 	if first {
 		g.net.unregister(g)
+		g.cancel(errGroupClosed(g.id))
 		close(g.closed)
 	}
 	<-g.responded
@@ -177,17 +184,6 @@ func (g *Group) TimeoutNow(_ raft.ServerID, target raft.ServerAddress,
 	}
 	*resp = raft.TimeoutNowResponse{RPCHeader: headerOf(target, t.GetProtocol())}
 	return nil
-}
-
-// InstallSnapshot implements raft.Transport by refusing. Logs reach back to the
-// boundary of their group, so no follower needs one.
-func (g *Group) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress,
-	_ *raft.InstallSnapshotRequest, _ *raft.InstallSnapshotResponse, data io.Reader) error {
-	if _, err := io.Copy(io.Discard, data); err != nil {
-		return kverr.New(kverr.Internal, "read the snapshot for %s: %w", target, err)
-	}
-	return &kverr.Error{Kind: kverr.Internal, Shard: g.id,
-		Message: "raft wants to send a snapshot to " + string(target) + ", but its log should reach back far enough"}
 }
 
 // route is how an RPC travels.

@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"slices"
+
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/shardmap"
@@ -17,9 +19,10 @@ func (n *Network) hello(to shardmap.NodeID, lane peerv1.Lane) (*peerv1.Hello, er
 	}, nil
 }
 
-// checkHello judges what a peer says of itself. The format comes first: in an
-// unknown one nothing else can be trusted to mean what it says.
-func (n *Network) checkHello(h *peerv1.Hello, from shardmap.NodeID, lane peerv1.Lane) error {
+// checkHello judges what a peer says of itself, on a stream that may be of one of
+// the lanes. The format comes first: in an unknown one nothing else can be trusted
+// to mean what it says.
+func (n *Network) checkHello(h *peerv1.Hello, from shardmap.NodeID, lanes ...peerv1.Lane) error {
 	cluster := n.opts.ClusterID()
 	switch {
 	case h == nil:
@@ -35,8 +38,8 @@ func (n *Network) checkHello(h *peerv1.Hello, from shardmap.NodeID, lane peerv1.
 		return kverr.New(kverr.Unavailable, "node %q is not here; this is %q", h.GetToNode(), n.opts.Self)
 	case h.GetFromNode() != string(from) || from == "" || from == n.opts.Self:
 		return kverr.New(kverr.Invalid, "hello from node %q, expected %q", h.GetFromNode(), from)
-	case h.GetLane() != lane || lane != peerv1.Lane_LANE_CONTROL && lane != peerv1.Lane_LANE_LOG:
-		return kverr.New(kverr.Format, "lane %s, expected %s", h.GetLane(), lane)
+	case !slices.Contains(lanes, h.GetLane()):
+		return kverr.New(kverr.Format, "lane %s, expected one of %s", h.GetLane(), lanes)
 	}
 	return nil
 }

@@ -1,21 +1,30 @@
 package transport
 
 import (
+	"io"
+
 	"github.com/hashicorp/raft"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
 )
 
+// asker is told what became of an RPC that raft was given, once and without
+// being waited for.
+type asker interface {
+	settle(q question, r raft.RPCResponse)
+	refuse(q question, why peerv1.Refusal, detail string)
+}
+
 // unsettled is an RPC that was handed to raft and not answered yet.
 type unsettled struct {
-	in    *inbound
+	in    asker
 	q     question
 	reply <-chan raft.RPCResponse
 }
 
-// accept hands a command to raft, or says why not. It never blocks: one group
+// accept hands a command, and for a snapshot its data, to raft, or says why not. It never blocks: one group
 // whose disk hangs must not stop the stream that all groups share.
-func (g *Group) accept(in *inbound, q question, command any) peerv1.Refusal {
+func (g *Group) accept(in asker, q question, command any, data io.Reader) peerv1.Refusal {
 	reply := make(chan raft.RPCResponse, 1) // raft's main loop never waits for us
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -26,7 +35,7 @@ func (g *Group) accept(in *inbound, q question, command any) peerv1.Refusal {
 		return peerv1.Refusal_REFUSAL_BUSY
 	}
 	// There is room in both: nobody adds without the lock.
-	g.consumer <- raft.RPC{Command: command, RespChan: reply}
+	g.consumer <- raft.RPC{Command: command, Reader: data, RespChan: reply}
 	g.unsettled <- unsettled{in, q, reply}
 	return peerv1.Refusal_REFUSAL_NONE
 }

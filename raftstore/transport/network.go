@@ -18,6 +18,9 @@ type Network struct {
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
 	confirm atomic.Pointer[ConfirmFunc]
+	admit   atomic.Pointer[AdmitSnapshot]
+	turns   chan struct{} // one token for each snapshot being sent
+	counts  snapshotCounts
 
 	mu struct {
 		sync.RWMutex
@@ -43,6 +46,7 @@ type member struct {
 // something to send.
 func New(opts Options) *Network {
 	n := &Network{opts: opts.withDefaults()}
+	n.turns = make(chan struct{}, n.opts.MaxSnapshotsOut)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.mu.links = make(map[linkKey]*link)
 	n.mu.groups = make(map[uint64]*Group)

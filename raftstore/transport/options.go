@@ -48,6 +48,13 @@ const (
 	// patience it takes almost two minutes. It is also no longer than what raft's
 	// own sleep makes others wait for the goroutine that replicates.
 	appendPatience = 10 * time.Second
+
+	// offerPatience is how long a snapshot is offered again to a peer that is down
+	// or busy, for the same reason.
+	offerPatience = 10 * time.Second
+	// raftPatience is how long a received snapshot waits for a raft that takes
+	// none: its main loop may wait for a disk.
+	raftPatience = 10 * time.Second
 )
 
 // Tamper sees every message before it is queued, requests and answers alike,
@@ -73,7 +80,13 @@ type Options struct {
 	// HeartbeatTimeout is raft's; it is the deadline of every RPC without
 	// entries. Default 1 s.
 	HeartbeatTimeout time.Duration
-	// Tamper injects faults. Nil in production.
+	// MaxSnapshotsOut is how many snapshots this node sends at a time; others wait.
+	// Default 2.
+	MaxSnapshotsOut int
+	// SnapshotStall is how long a snapshot's transfer may make no progress before
+	// it is given up. It does not bound the whole. Default 10 s.
+	SnapshotStall time.Duration
+	// Tamper injects faults. Nil in production. It does not see snapshots.
 	Tamper Tamper
 }
 
@@ -83,6 +96,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.HeartbeatTimeout == 0 {
 		o.HeartbeatTimeout = time.Second
+	}
+	if o.MaxSnapshotsOut == 0 {
+		o.MaxSnapshotsOut = 2
+	}
+	if o.SnapshotStall == 0 {
+		o.SnapshotStall = 10 * time.Second
 	}
 	return o
 }

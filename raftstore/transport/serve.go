@@ -79,7 +79,7 @@ func (in *inbound) welcome(stream peerv1.Peer_ExchangeServer) error {
 	}
 	h := first.GetHello()
 	in.node = shardmap.NodeID(h.GetFromNode())
-	if err := in.net.checkHello(h, in.node, h.GetLane()); err != nil {
+	if err := in.net.checkHello(h, in.node, peerv1.Lane_LANE_CONTROL, peerv1.Lane_LANE_LOG); err != nil {
 		return err
 	}
 	ours, err := in.net.hello(in.node, h.GetLane())
@@ -118,7 +118,7 @@ func (in *inbound) dispatch(m *peerv1.Message) {
 		in.refuse(q, peerv1.Refusal_REFUSAL_FAILED, err.Error())
 		return
 	}
-	if refusal := g.accept(in, q, command); refusal != peerv1.Refusal_REFUSAL_NONE {
+	if refusal := g.accept(in, q, command, nil); refusal != peerv1.Refusal_REFUSAL_NONE {
 		in.refuse(q, refusal, "")
 	}
 }

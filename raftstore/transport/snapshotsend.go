@@ -1,0 +1,334 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+
+	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
+	"github.com/ringfort/ringfort/api/wire"
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+// InstallSnapshot implements raft.Transport: it streams a view, and answers what
+// the raft at the other end said. It waits for its turn as long as it takes, and
+// up to 10 s for a peer that is down or busy: raft would sleep twice as long after
+// each failure. It ends soon after its group is closed, when the connection
+// breaks, or after SnapshotStall without progress.
+func (g *Group) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress,
+	args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	view, ok := data.(SnapshotView)
+	if !ok {
+		return &kverr.Error{Kind: kverr.Internal, Shard: g.id, Message: "raft sends a snapshot that is no view of a shard"}
+	}
+	node, replica, err := ParseServerID(string(target))
+	if err != nil {
+		return err
+	}
+	if node == g.net.opts.Self {
+		return errSelf(node)
+	}
+	o := &outgoing{g: g, node: node, view: view, offer: &peerv1.SnapshotOffer{
+		Group: g.id, From: uint64(g.replica), To: uint64(replica),
+		Protocol: uint32(args.ProtocolVersion), SnapshotVersion: uint32(args.SnapshotVersion), Term: args.Term,
+		LastIndex: args.LastLogIndex, LastTerm: args.LastLogTerm,
+		Configuration: args.Configuration, ConfigurationIndex: args.ConfigurationIndex,
+		ArcFrom: uint32(view.Arc().From), ArcTo: uint32(view.Arc().To),
+		EstimatedBytes: view.EstimatedBytes(), TableFormat: view.TableFormat(),
+	}}
+	g.net.counts.sending.Add(1)
+	defer g.net.counts.sending.Add(-1)
+	result, err := o.send(target)
+	if err != nil {
+		g.net.counts.sendsFailed.Add(1)
+		return err
+	}
+	if result.GetSuccess() {
+		g.net.counts.sent.Add(1)
+	} else {
+		g.net.counts.sendsFailed.Add(1)
+	}
+	*resp = raft.InstallSnapshotResponse{
+		RPCHeader: headerOf(target, result.GetProtocol()), Term: result.GetTerm(), Success: result.GetSuccess(),
+	}
+	return nil
+}
+
+// firstOfferPause is how soon an offer is made again at first.
+const firstOfferPause = 100 * time.Millisecond
+
+// outgoing is one snapshot on its way to one replica.
+type outgoing struct {
+	g      *Group
+	node   shardmap.NodeID
+	view   SnapshotView
+	offer  *peerv1.SnapshotOffer
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+// send offers the snapshot until it is admitted, and streams it once.
+func (o *outgoing) send(target raft.ServerAddress) (*peerv1.InstallSnapshotResult, error) {
+	o.ctx, o.cancel = context.WithCancelCause(o.g.ctx)
+	defer o.cancel(nil)
+	o.enter(target)
+	defer o.leave(target)
+	// Waiting for a turn costs no patience: it ends without anybody's help.
+	start, inTurn := time.Now(), time.Duration(0)
+	for pause := firstOfferPause; ; pause = min(2*pause, maxPause) {
+		left := offerPatience - (time.Since(start) - inTurn)
+		conn, err := o.connect(left)
+		if err != nil {
+			return nil, err
+		}
+		queued := time.Now()
+		select {
+		case o.g.net.turns <- struct{}{}:
+		case <-o.ctx.Done():
+			return nil, context.Cause(o.ctx)
+		}
+		inTurn += time.Since(queued)
+		t := newTransfer(o, conn)
+		result, err := t.run()
+		<-o.g.net.turns
+		if err == nil || t.wasAdmitted() || !worthRepeating(err) || time.Since(start)-inTurn > offerPatience {
+			return result, err
+		}
+		if !o.sleep(pause) {
+			return nil, context.Cause(o.ctx)
+		}
+	}
+}
+
+// connect waits for a connection that is up. It needs no turn: otherwise one node
+// that is down would keep all others waiting.
+func (o *outgoing) connect(limit time.Duration) (*grpc.ClientConn, error) {
+	ctx, cancel := context.WithTimeoutCause(o.ctx, limit, errLate(o.node, offerPatience))
+	defer cancel()
+	for pause := firstOfferPause; ; pause = min(2*pause, maxPause) {
+		conn, err := o.g.net.opts.Dial(ctx, o.node)
+		if err == nil {
+			for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+				conn.Connect()
+				if !conn.WaitForStateChange(ctx, state) {
+					return nil, errDown(o.node, context.Cause(ctx))
+				}
+			}
+			return conn, nil
+		}
+		// Its address may be about to be learnt.
+		if ctx.Err() != nil || !o.sleep(pause) {
+			return nil, errDown(o.node, err)
+		}
+	}
+}
+
+// sleep answers false when the snapshot is not to be sent any more.
+func (o *outgoing) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-o.ctx.Done():
+		return false
+	}
+}
+
+// worthRepeating reports whether an offer may be admitted if it is made again
+// soon: the peer was busy, or nothing was heard of it.
+func worthRepeating(err error) bool {
+	kind := kverr.KindOf(err)
+	return kind == kverr.Overloaded || kind == kverr.Unavailable && !errors.Is(err, errRefused)
+}
+
+// errRefused marks what the peer itself said no to.
+var errRefused = errors.New("the peer refused")
+
+// enter makes this the group's one snapshot for the target. An earlier one, of a
+// tenure that has ended, would only keep the receiver busy.
+func (o *outgoing) enter(target raft.ServerAddress) {
+	g := o.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if earlier := g.mu.sending[target]; earlier != nil {
+		earlier.cancel(&kverr.Error{Kind: kverr.Closed, Shard: g.id, Message: "raft began to send a newer snapshot"})
+	}
+	g.mu.sending[target] = o
+}
+
+func (o *outgoing) leave(target raft.ServerAddress) {
+	g := o.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mu.sending[target] == o {
+		delete(g.mu.sending, target)
+	}
+}
+
+// transfer is one attempt: one stream. Its own goroutine receives the answers.
+type transfer struct {
+	o        *outgoing
+	conn     *grpc.ClientConn
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	stream   grpc.BidiStreamingClient[peerv1.SnapshotChunk, peerv1.SnapshotAnswer]
+	stall    *time.Timer   // cancels; runs while something is waited for
+	admitted chan struct{} // closed by receive
+	news     chan struct{} // capacity 1: an answer came
+	over     chan struct{} // closed by receive when result and err are final
+	result   *peerv1.InstallSnapshotResult
+	err      error
+}
+
+func newTransfer(o *outgoing, conn *grpc.ClientConn) *transfer {
+	return &transfer{o: o, conn: conn, admitted: make(chan struct{}), news: make(chan struct{}, 1), over: make(chan struct{})}
+}
+
+func (t *transfer) wasAdmitted() bool {
+	select {
+	case <-t.admitted:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t *transfer) run() (*peerv1.InstallSnapshotResult, error) {
+	t.ctx, t.cancel = context.WithCancelCause(t.o.ctx)
+	defer t.cancel(nil)
+	limit := t.o.g.net.opts.SnapshotStall
+	t.stall = time.AfterFunc(limit, func() { t.cancel(errStalled(t.o.node, limit)) })
+	defer t.stall.Stop()
+	if err := t.open(); err != nil {
+		return nil, t.because(err)
+	}
+	defer func() { // answers are received until the stream ends
+		t.cancel(nil)
+		<-t.over
+	}()
+	go t.receive()
+	if !t.await(t.admitted) {
+		return t.outcome()
+	}
+	t.stall.Stop() // from here on it runs during each Send
+	if err := t.o.view.Stream(t.ctx, t); err != nil {
+		select {
+		case <-t.over: // the receiver knew it first, and why
+		default:
+			return nil, t.because(err)
+		}
+		return t.outcome()
+	}
+	t.await(nil)
+	return t.outcome()
+}
+
+// open makes the stream and sends the offer.
+func (t *transfer) open() error {
+	hello, err := t.o.g.net.hello(t.o.node, peerv1.Lane_LANE_BULK)
+	if err != nil {
+		return err
+	}
+	t.stream, err = peerv1.NewPeerClient(t.conn).SendSnapshot(t.ctx)
+	if err != nil {
+		return wire.ErrorFromStatus(err, wire.Unsent)
+	}
+	t.o.offer.Hello = hello
+	// When this fails, receive hears why.
+	_ = t.stream.Send(&peerv1.SnapshotChunk{Offer: t.o.offer})
+	return nil
+}
+
+// receive takes answers until the last one, or until the stream breaks.
+func (t *transfer) receive() {
+	defer close(t.over)
+	for {
+		a, err := t.stream.Recv()
+		switch {
+		case err != nil:
+			t.err = wire.ErrorFromStatus(err, wire.Unsent)
+		case a.GetRefusal() != peerv1.Refusal_REFUSAL_NONE:
+			t.err = errSnapshotRefused(t.o.node, t.o.g.id, a)
+		case a.GetResult() != nil:
+			t.result = a.GetResult()
+		default:
+			if !t.wasAdmitted() {
+				close(t.admitted)
+			}
+			signal(t.news)
+			continue
+		}
+		return
+	}
+}
+
+// await waits for a channel, or with nil for the end, as long as the receiver
+// gives signs of life. It answers false at the end.
+func (t *transfer) await(c <-chan struct{}) bool {
+	limit := t.o.g.net.opts.SnapshotStall
+	t.stall.Reset(limit)
+	for {
+		select {
+		case <-c:
+			return true
+		case <-t.over:
+			return false
+		case <-t.news:
+			t.stall.Reset(limit)
+		}
+	}
+}
+
+// outcome is what receive found. It waits for it.
+func (t *transfer) outcome() (*peerv1.InstallSnapshotResult, error) {
+	<-t.over
+	if t.err != nil {
+		return nil, t.because(t.err)
+	}
+	return t.result, nil
+}
+
+// because prefers the cause for which the transfer was cancelled to what the
+// cancelled calls say.
+func (t *transfer) because(err error) error {
+	if t.ctx.Err() != nil {
+		return context.Cause(t.ctx)
+	}
+	return err
+}
+
+// Chunk implements SnapshotSink.
+func (t *transfer) Chunk(data []byte, crc uint32) error {
+	t.o.g.net.counts.bytesSent.Add(uint64(len(data)))
+	return t.push(&peerv1.SnapshotChunk{Data: data, Crc: crc})
+}
+
+// EndFile implements SnapshotSink.
+func (t *transfer) EndFile(bytes, sum uint64) error {
+	return t.push(&peerv1.SnapshotChunk{FileEnd: &peerv1.SnapshotFileEnd{Bytes: bytes, Sum: sum}})
+}
+
+// End implements SnapshotSink.
+func (t *transfer) End(files, bytes, sum uint64) error {
+	return t.push(&peerv1.SnapshotChunk{End: &peerv1.SnapshotEnd{Files: files, Bytes: bytes, Sum: sum}})
+}
+
+// push sends a step. gRPC takes it when the receiver has taken enough of what was
+// sent before; it keeps no reference to it.
+func (t *transfer) push(m *peerv1.SnapshotChunk) error {
+	t.stall.Reset(t.o.g.net.opts.SnapshotStall)
+	defer t.stall.Stop()
+	err := t.stream.Send(m)
+	if err == nil {
+		return nil
+	}
+	<-t.over // io.EOF says nothing: receive hears why
+	return t.because(t.err)
+}
