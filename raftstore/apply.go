@@ -3,7 +3,6 @@ package raftstore
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
@@ -111,12 +110,8 @@ func (g *Group) publish() {
 	})
 }
 
-// Snapshot implements raft.FSM. The store never asks Raft for a snapshot.
+// Snapshot implements raft.FSM. The store never asks Raft for a snapshot: see
+// ADR 0003.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
-	return nil, kverr.New(kverr.Internal, "shard %d: this version takes no snapshots through raft", f.shard)
-}
-
-// Restore implements raft.FSM; the transport lets no snapshot in.
-func (f *fsm) Restore(r io.ReadCloser) error {
-	return errors.Join(kverr.New(kverr.Internal, "shard %d: this version installs no snapshots", f.shard), r.Close())
+	return nil, kverr.New(kverr.Internal, "shard %d: snapshots are not taken through raft", f.shard)
 }

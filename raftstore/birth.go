@@ -79,6 +79,9 @@ func (s *Store) admitBirths(records []shardmap.Record) ([]shardmap.Record, error
 		if !ok {
 			return nil, kverr.New(kverr.Invalid, "raftstore: shard %d places no replica on this node", rec.Shard)
 		}
+		if err := s.refuseBarred(rec.Shard, member.ID); err != nil {
+			return nil, err
+		}
 		if g, ok := s.Group(rec.Shard); ok {
 			if g.replica != member.ID {
 				return nil, kverr.New(kverr.Conflict, "raftstore: shard %d: replica %d is here, %d cannot be",
@@ -101,10 +104,7 @@ func (s *Store) writeBirths(records []shardmap.Record) error {
 	batch := s.state.NewBatch()
 	births := make([]logstore.Birth, 0, len(records))
 	for _, rec := range records {
-		member, ok := rec.On(s.opts.Self)
-		if !ok {
-			return errors.Join(kverr.New(kverr.Invalid, "raftstore: shard %d places no replica on this node", rec.Shard), batch.Close())
-		}
+		member, _ := rec.On(s.opts.Self) // admitted
 		if applied, found, err := state.LoadApplied(kvReader{s.state}, rec.Arc.From); err != nil || found {
 			if err == nil && applied.Index == birthIndex {
 				births = append(births, birthOf(rec.Shard, member.ID)) // an earlier Create got this far

@@ -7,58 +7,145 @@ import (
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/logstore"
+	"github.com/ringfort/ringfort/raftstore/snapshot"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// boot checks every group on disk against rule L2 and starts it. All are checked
-// before any starts: raft panics on a log with a hole, and a panic would take
-// the sound groups along.
+// boot checks every replica on disk against rule L2, finishes what a crash left
+// half done, and starts the sound ones. All are checked before any starts: raft
+// panics on a log with a hole, and a panic would take the sound ones along. One
+// that cannot be trusted is quarantined; the others run.
 func (s *Store) boot() error {
-	records, err := s.storedRecords()
+	for _, m := range s.log.Retired() {
+		s.opts.Network.Retire(m.Group, shardmap.ReplicaID(m.Replica))
+	}
+	stored, err := s.storedRecords()
 	if err != nil {
 		return err
 	}
-	known := make(map[uint64]bool)
+	retired := make(map[logstore.Member]bool)
+	for _, m := range s.log.Retired() {
+		retired[m] = true
+	}
+	condemned := make(map[logstore.Member]string)
+	for _, m := range s.log.Quarantined() {
+		condemned[m.Member] = m.Reason
+	}
+	var start []shardmap.Record
 	var rebirths []logstore.Birth
-	for _, rec := range records {
+	known := make(map[uint64]bool)
+	for _, rec := range stored.records {
 		known[uint64(rec.Shard)] = true
-		applied, found, err := state.LoadApplied(kvReader{s.state}, rec.Arc.From)
-		if err != nil || !found {
-			return fmt.Errorf("raftstore: shard %d: applied state (found %t): %w", rec.Shard, found, err)
+		member, ok := rec.On(s.opts.Self)
+		id := logstore.Member{Group: uint64(rec.Shard), Replica: uint64(member.ID)}
+		if reason, held := condemned[id]; held {
+			s.quarantined.add(Quarantined{Shard: rec.Shard, Replica: member.ID, Reason: reason})
+			continue
 		}
-		again, err := checkBoot(rec.Shard, applied, s.log.Info(uint64(rec.Shard)))
-		if err != nil {
-			return err
-		}
-		if again {
-			member, ok := rec.On(s.opts.Self)
-			if !ok {
-				return kverr.New(kverr.Internal, "raftstore: shard %d places no replica on this node", rec.Shard)
+		if retired[id] {
+			if err := s.finishRemoval(rec); err != nil {
+				return err
 			}
+			continue
+		}
+		rebirth, fault := s.settle(rec)
+		if fault == nil && !ok {
+			fault = kverr.New(kverr.Internal, "its record places no replica on this node")
+		}
+		if fault != nil {
+			if err := s.condemn(Quarantined{Shard: rec.Shard, Replica: member.ID, Reason: fault.Error()}); err != nil {
+				return err
+			}
+			continue
+		}
+		if rebirth {
 			rebirths = append(rebirths, birthOf(rec.Shard, member.ID))
 		}
+		start = append(start, rec)
 	}
-	for _, group := range s.log.Groups() {
-		if !known[group] {
-			// Never cleaned by guess: the record may have been lost, and with it
-			// the only reason to keep a vote.
-			return kverr.New(kverr.Internal, "raftstore: group %d has a log and no record in %s: "+
-				"the state database is incomplete; restore it or wipe the data directory and join as a new node",
-				group, s.opts.Dir)
-		}
+	if err := s.condemnLogs(known, condemned, stored.damage); err != nil {
+		return err
 	}
 	if err := s.log.Birth(rebirths); err != nil {
 		return fmt.Errorf("raftstore: redo births: %w", err)
 	}
+	// No ingest waits for a staging any more: what was begun is sent again.
+	if _, err := s.staging.Recover(func(snapshot.Descriptor) bool { return false }); err != nil {
+		return err
+	}
+	return s.startAll(start)
+}
+
+// startAll starts groups that have passed the checks.
+func (s *Store) startAll(records []shardmap.Record) error {
 	for _, rec := range records {
 		g, err := s.open(rec)
 		if err != nil {
 			return err
 		}
 		if err := s.register(g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle finishes or drops an ingest that a crash interrupted and judges whether
+// the replica may start. A fault is a reason for quarantine.
+func (s *Store) settle(rec shardmap.Record) (rebirth bool, fault error) {
+	group := uint64(rec.Shard)
+	_, found, err := state.Load(kvReader{s.state}, rec.Arc.From)
+	if err != nil || !found {
+		return false, kverr.New(kverr.Internal, "load its state (found %t): %w", found, err)
+	}
+	applied, found, err := state.LoadApplied(kvReader{s.state}, rec.Arc.From)
+	if err != nil || !found {
+		return false, kverr.New(kverr.Internal, "read its applied index (found %t): %w", found, err)
+	}
+	if m := s.log.Info(group).Ingest; m != nil {
+		if err := s.settleIngest(group, *m, applied); err != nil {
+			return false, err
+		}
+	}
+	return checkBoot(rec.Shard, applied, s.log.Info(group))
+}
+
+// settleIngest is rule L2: the marker was synced before the ingest and is cleared
+// after it, so the applied index tells whether the ingest happened.
+func (s *Store) settleIngest(group uint64, m logstore.Marker, applied state.AppliedState) error {
+	switch {
+	case applied.Index < m.Index:
+		return s.log.DropIngest(group)
+	case applied.Index == m.Index && applied.Term == m.Term:
+		return s.log.FinishIngest(group)
+	}
+	return kverr.New(kverr.Internal, "state is applied up to %d of term %d while a snapshot at %d of term %d was being ingested",
+		applied.Index, applied.Term, m.Index, m.Term)
+}
+
+// condemnLogs quarantines the logs that have no record. They are never cleaned by
+// guess: the record may have been lost, and with it the only reason to keep a
+// vote.
+func (s *Store) condemnLogs(known map[uint64]bool, condemned map[logstore.Member]string, damage error) error {
+	for _, group := range s.log.Groups() {
+		info := s.log.Info(group)
+		if known[group] || info.Replica == 0 {
+			continue
+		}
+		m := Quarantined{Shard: shardmap.ShardID(group), Replica: shardmap.ReplicaID(info.Replica),
+			Reason: "it has a log and no record: the state database is incomplete"}
+		if damage != nil {
+			m.Reason += ": " + damage.Error()
+		}
+		if reason, held := condemned[logstore.Member{Group: group, Replica: info.Replica}]; held {
+			m.Reason = reason
+			s.quarantined.add(m)
+			continue
+		}
+		if err := s.condemn(m); err != nil {
 			return err
 		}
 	}
@@ -74,51 +161,71 @@ func checkBoot(shard shardmap.ShardID, applied state.AppliedState, log logstore.
 			return true, nil
 		}
 		return false, kverr.New(kverr.Internal,
-			"raftstore: shard %d: state is applied up to %d and its log is gone: the log database is incomplete",
+			"shard %d: state is applied up to %d and its log is gone: the log database is incomplete",
 			shard, applied.Index)
 	}
 	if applied.Index > log.LastIndex {
 		return false, kverr.New(kverr.Internal,
-			"raftstore: shard %d: state is applied up to %d and the log ends at %d: the log database lost entries",
+			"shard %d: state is applied up to %d and the log ends at %d: the log database lost entries",
 			shard, applied.Index, log.LastIndex)
 	}
 	if log.Boundary > applied.Index {
 		return false, kverr.New(kverr.Internal,
-			"raftstore: shard %d: the log begins at %d and state is applied only up to %d: entries between are gone",
+			"shard %d: the log begins at %d and state is applied only up to %d: entries between are gone",
 			shard, log.Boundary, applied.Index)
 	}
 	return false, nil
 }
 
+// stored is what the state database says of shards.
+type stored struct {
+	records []shardmap.Record
+	damage  error // what could not be read as a record
+}
+
 // storedRecords finds every shard's record by skipping from span to span: a
-// record says where its shard's span ends, and stands first in it.
-func (s *Store) storedRecords() ([]shardmap.Record, error) {
-	var records []shardmap.Record
+// record says where its shard's span ends, and stands first in it. A slot with
+// data and no readable record is noted and passed over; the log of its shard,
+// which is then without a record, is quarantined by boot.
+func (s *Store) storedRecords() (found stored, err error) {
 	it, err := s.state.NewIter(&pebble.IterOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("raftstore: read records: %w", err)
+		return stored{}, fmt.Errorf("raftstore: read records: %w", err)
 	}
 	defer it.Close()
 	for next := shardmap.Slot(0); next < shardmap.SlotEnd; {
 		from, _ := state.Span(shardmap.Arc{From: next, To: shardmap.SlotEnd})
 		if !it.SeekGE(from) {
-			break
+			err := it.Error()
+			if !pebble.IsCorruptionError(err) {
+				return found, err
+			}
+			found.damage = err
+			next++ // the block of the next slot may be sound
+			continue
 		}
 		if len(it.Key()) < 2 {
-			return nil, kverr.New(kverr.Internal, "raftstore: the state database holds a key of no slot: %x", it.Key())
+			return stored{}, kverr.New(kverr.Internal, "raftstore: the state database holds a key of no slot: %x", it.Key())
 		}
 		slot := shardmap.Slot(binary.BigEndian.Uint16(it.Key()))
-		rec, found, err := state.ReadRecord(kvReader{s.state}, slot)
-		if err != nil {
-			return nil, err
+		rec, ok, err := state.ReadRecord(kvReader{s.state}, slot)
+		switch {
+		case kverr.KindOf(err) == kverr.Format:
+			return stored{}, err // a newer build's: not damage
+		case err != nil:
+			found.damage = err
+		case !ok:
+			if found.damage == nil {
+				found.damage = kverr.New(kverr.Internal, "slot %d holds data that no record covers", slot)
+			}
+		default:
+			found.records = append(found.records, rec)
+			next = rec.Arc.To
+			continue
 		}
-		if !found {
-			return nil, kverr.New(kverr.Internal, "raftstore: slot %d holds data that no record covers", slot)
-		}
-		records = append(records, rec)
-		next = rec.Arc.To
+		next = slot + 1
 	}
-	return records, it.Error()
+	return found, nil
 }
 
 // confirm answers other leaders' rounds: is our replica's term still theirs?

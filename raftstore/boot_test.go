@@ -7,7 +7,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
+	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/logstore"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
@@ -96,12 +98,23 @@ func TestL2_ALogWithoutARecordIsNeverCleaned(t *testing.T) {
 		if err := n.fs.RemoveAll("data/state"); err != nil {
 			t.Fatal(err)
 		}
-		opts := n.lastOptions
 		for range 2 { // the second start must find the log as the first did
-			if s, err := Open(opts); err == nil {
-				s.Stop(context.Background())
-				t.Fatal("a store without its state database started")
+			n.lis = bufconn.Listen(1 << 20)
+			n.start()
+			held := n.store.Quarantined()
+			if len(held) != 1 || held[0].Shard != 2 || held[0].Replica != 200 {
+				t.Fatalf("quarantined: %+v", held)
 			}
+			if _, runs := n.store.Group(2); runs {
+				t.Fatal("a replica without its record runs")
+			}
+			if err := n.store.Create(context.Background(), []shardmap.Record{record(2, wholeRing, 1)}); kverr.KindOf(err) != kverr.Conflict {
+				t.Fatalf("it was born again: %v", err)
+			}
+			if info := n.store.log.Info(2); info.LastIndex <= birthIndex {
+				t.Fatalf("its log was cleaned: %+v", info)
+			}
+			n.stop()
 		}
 	})
 }

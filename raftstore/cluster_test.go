@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -14,11 +15,14 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
 	"github.com/ringfort/ringfort/internal/clock"
+	"github.com/ringfort/ringfort/internal/failpoint"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/raftstore/transport"
@@ -46,6 +50,7 @@ type testNode struct {
 	conns       map[shardmap.NodeID]*grpc.ClientConn
 	lis         *bufconn.Listener
 	nonce       uint64
+	fail        *failpoint.Set
 	opts        func(*Options)
 	lastOptions Options
 }
@@ -56,7 +61,7 @@ func newTestCluster(t *testing.T, n int) *testCluster {
 	c := &testCluster{t: t, nodes: make(map[shardmap.NodeID]*testNode), cut: make(map[shardmap.NodeID]bool),
 		deaf: make(map[shardmap.NodeID]bool)}
 	for i := 1; i <= n; i++ {
-		c.nodes[nodeID(i)] = &testNode{cluster: c, id: nodeID(i), fs: vfs.NewCrashableMem()}
+		c.nodes[nodeID(i)] = &testNode{cluster: c, id: nodeID(i), fs: vfs.NewCrashableMem(), fail: new(failpoint.Set)}
 	}
 	for _, node := range c.nodes {
 		node.lis = bufconn.Listen(1 << 20)
@@ -106,9 +111,41 @@ func (s shiftedClock) WallMicros() uint64 {
 type peerService struct {
 	peerv1.UnimplementedPeerServer
 	network *transport.Network
+	node    *testNode
 }
 
 func (p peerService) Exchange(s peerv1.Peer_ExchangeServer) error { return p.network.Serve(s) }
+
+func (p peerService) SendSnapshot(s peerv1.Peer_SendSnapshotServer) error {
+	return p.network.ServeSnapshot(cutStream{s, p.node})
+}
+
+// cutStream breaks when its receiving node is cut off.
+type cutStream struct {
+	peerv1.Peer_SendSnapshotServer
+	node *testNode
+}
+
+func (s cutStream) Recv() (*peerv1.SnapshotChunk, error) {
+	m, err := s.Peer_SendSnapshotServer.Recv()
+	if err == nil && s.node.isCut() {
+		return nil, status.Error(codes.Unavailable, "cut off")
+	}
+	return m, err
+}
+
+func (s cutStream) Send(m *peerv1.SnapshotAnswer) error {
+	if s.node.isCut() {
+		return status.Error(codes.Unavailable, "cut off")
+	}
+	return s.Peer_SendSnapshotServer.Send(m)
+}
+
+func (n *testNode) isCut() bool {
+	n.cluster.mu.Lock()
+	defer n.cluster.mu.Unlock()
+	return n.cluster.cut[n.id]
+}
 
 func (n *testNode) start() {
 	c := n.cluster
@@ -139,7 +176,8 @@ func (n *testNode) start() {
 	opts := Options{
 		Dir: "data", FS: n.fs, Self: n.id, Clock: shiftedClock{clock.NewVirtual(), n}, Nonce: n.nonce,
 		Logger: logger, Network: n.network, MemTableBytes: 1 << 20, CacheBytes: 8 << 20,
-		Fatal: func(err error) { c.t.Errorf("node %s: fatal: %v", n.id, err) },
+		Failpoints: n.fail,
+		Fatal:      func(err error) { c.t.Errorf("node %s: fatal: %v", n.id, err) },
 	}
 	if n.opts != nil {
 		n.opts(&opts)
@@ -151,7 +189,7 @@ func (n *testNode) start() {
 	}
 	n.store = store
 	n.server = grpc.NewServer()
-	peerv1.RegisterPeerServer(n.server, peerService{network: n.network})
+	peerv1.RegisterPeerServer(n.server, peerService{network: n.network, node: n})
 	go n.server.Serve(n.lis)
 }
 
@@ -176,6 +214,78 @@ func (n *testNode) crash() {
 	n.stop()
 	n.fs = clone
 	n.lis = bufconn.Listen(1 << 20)
+}
+
+// powerCut is a crash that a failpoint will cause.
+type powerCut struct {
+	node *testNode
+	mu   sync.Mutex
+	left *vfs.MemFS // what is left of the disk; nil before it struck
+}
+
+// cutPowerAt fences the node when it first comes to a failpoint, and keeps what the
+// disk then held for sure, with a share of what it did not.
+func (n *testNode) cutPowerAt(at failpoint.Name, unsyncedPercent int, seed uint64) *powerCut {
+	p := &powerCut{node: n}
+	n.fail.Hook(func(got failpoint.Name) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if got != at || p.left != nil {
+			return
+		}
+		n.cluster.isolate(n.id, true)
+		p.left = n.fs.CrashClone(vfs.CrashCloneCfg{
+			UnsyncedDataPercent: unsyncedPercent, RNG: rand.New(rand.NewPCG(seed, 1)),
+		})
+	})
+	return p
+}
+
+func (p *powerCut) struck() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.left != nil
+}
+
+// restart stops what has become of the node and starts it on what was left.
+func (p *powerCut) restart() {
+	n := p.node
+	n.fail.Hook(nil)
+	n.stop()
+	n.fs = p.left
+	n.lis = bufconn.Listen(1 << 20)
+	n.cluster.isolate(n.id, false)
+	n.start()
+}
+
+// await lets virtual time pass until a condition holds.
+func (c *testCluster) await(what string, limit time.Duration, holds func() bool) {
+	c.t.Helper()
+	for end := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			c.t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// agree waits until all running replicas of a shard have the same state.
+func (c *testCluster) agree(shard shardmap.ShardID) {
+	c.t.Helper()
+	c.await(fmt.Sprintf("shard %d: replicas agree", shard), time.Minute, func() bool {
+		seen := make(map[[2]uint64]bool)
+		for _, n := range c.nodes {
+			g, ok := n.store.Group(shard)
+			if !ok {
+				return false
+			}
+			index, hash, err := g.Hash()
+			if err != nil {
+				return false
+			}
+			seen[[2]uint64{index, hash}] = true
+		}
+		return len(seen) == 1
+	})
 }
 
 func record(shard shardmap.ShardID, arc shardmap.Arc, nodes ...int) shardmap.Record {
@@ -264,6 +374,15 @@ func mustGet(t *testing.T, g *Group, key, want string) {
 	v, err := get(g, key)
 	if err != nil || !v.Found || string(v.Data) != want {
 		t.Fatalf("get %s = %q (found %t), %v; want %q", key, v.Data, v.Found, err, want)
+	}
+}
+
+// keyIn is some key of an arc.
+func keyIn(arc shardmap.Arc) string {
+	for i := 0; ; i++ {
+		if key := fmt.Sprint("key", i); arc.Contains(shardmap.SlotOf([]byte(key))) {
+			return key
+		}
 	}
 }
 

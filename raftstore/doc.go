@@ -29,6 +29,24 @@
 // moment is applied and is answered from one Pebble view, together with the
 // record that says whether the key is still the shard's.
 //
+// # The life of a log
+//
+// The flusher watches how much log has been appended since the state database was
+// last flushed, flushes it for all groups at once, and cuts each log up to what is
+// durable, less what is kept for followers that lag (ADR 0003). Raft takes no part.
+//
+// A follower that needs more than is left gets a snapshot: its leader opens a view
+// of the shard (package snapshot), the transport streams it into the follower's
+// staging directory, and raft there is handed a descriptor, which comes back in
+// Restore (restore.go). What a crash leaves between the two databases is settled
+// by boot.
+//
+// # The end of a replica
+//
+// Retire removes one for ever and remembers its id. A replica whose data or log
+// cannot be trusted is quarantined instead: it stops, neither serves nor votes
+// again, and what it has is kept until it is retired.
+//
 // # What hashicorp/raft needs around it
 //
 // Version 1.8.0 has defects that are neutralised here and in the packages
@@ -48,7 +66,11 @@
 //   - RS3: nothing is acknowledged before its entry is committed, and an entry
 //     counts for a majority only where the log database has synced it.
 //   - L2: births write the record and flush it before the log's boundary, and the
-//     boundary before the group acts. Boot checks what a crash may have left.
+//     boundary before the group acts; an ingest is marked in the log database before
+//     it begins; a removal takes log and votes first and the record last. Boot
+//     finishes what a crash may have left.
+//   - L4: a snapshot that does not bring the replica forward never reaches raft.
+//   - F3: only Retire removes a replica, and it may come before the replica does.
 //   - L6: a waiter is completed by (replica, process nonce, counter) only; at a
 //     restart of its group as unknown; when a later term's entry is applied first,
 //     as not applied. An entry applies only in the term its proposer led.
@@ -60,7 +82,8 @@
 //
 // # Goroutines and locks
 //
-// A Store runs the confirmer, the read workers and a sweeper for deadlines. A
+// A Store runs the confirmer, the read workers, a sweeper for deadlines, the
+// flusher and the inspector of damaged tables. A
 // Group runs watch (Raft's state), lead (the proposer) and Raft's own. Callbacks
 // of Write and Read run on the apply loop, a read worker, the sweeper or the
 // caller's goroutine. No lock is held while calling out, waiting or doing I/O;

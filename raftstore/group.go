@@ -12,7 +12,6 @@ import (
 
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/logstore"
-	"github.com/ringfort/ringfort/raftstore/snapshot"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/raftstore/transport"
 	"github.com/ringfort/ringfort/shardmap"
@@ -43,6 +42,9 @@ type Group struct {
 	leaderless   atomic.Int64                        // clock.Mono at which the leader was lost, +1; 0 while there is one
 	transferring atomic.Bool
 	inRound      atomic.Bool // a confirm round with this group is open
+	// excisions counts what takes keys out of open snapshots of the state database.
+	// A read is good if it was the same before its snapshot and after its last key.
+	excisions atomic.Uint64
 
 	closing chan struct{}
 	workers sync.WaitGroup
@@ -87,11 +89,7 @@ func (s *Store) open(rec shardmap.Record) (*Group, error) {
 	if g.trans, err = s.opts.Network.Group(uint64(rec.Shard), member.ID); err != nil {
 		return nil, fmt.Errorf("shard %d: register with the transport: %w", rec.Shard, err)
 	}
-	snaps := snapshot.NewStore(snapshot.StoreOptions{
-		Group:   uint64(rec.Shard),
-		Durable: func() (state.AppliedState, bool, error) { return s.durableApplied(rec.Arc.From) },
-	})
-	g.raft, err = raft.NewRaft(s.raftConfig(g), (*fsm)(g), g.log, g.log, snaps, g.trans)
+	g.raft, err = raft.NewRaft(s.raftConfig(g), (*fsm)(g), g.log, g.log, s.snapshots(g, rec.Arc.From), g.trans)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("shard %d: start raft: %w", rec.Shard, err), g.trans.Close())
 	}

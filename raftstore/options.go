@@ -63,6 +63,22 @@ type Options struct {
 	MemTableBytes uint64
 	// ReadWorkers execute confirmed reads. Default 4.
 	ReadWorkers int
+	// FlushBytes and FlushInterval bound what a restart replays: the state is
+	// flushed after so much new log, all shards together, or after so long.
+	// Defaults 64 MiB and 30 s.
+	FlushBytes    int64
+	FlushInterval time.Duration
+	// LogBytesPerShard is how much log a shard keeps behind what is durable in the
+	// state, for followers that were away: more saves snapshots, less saves disk.
+	// Default 16 MiB, and less where MaxLogBytes asks for it.
+	LogBytesPerShard int64
+	// MaxLogBytes is what the logs of all shards may take on this node. Past it the
+	// state is flushed and logs are cut earlier; at one and a half times it, leaders
+	// here refuse writes as Overloaded until the disk has caught up. Default 256 MiB.
+	MaxLogBytes int64
+	// SnapshotBytesPerSecond limits what is sent to followers that need a snapshot,
+	// each. Default 64 MiB/s; negative is no limit.
+	SnapshotBytesPerSecond int64
 	// Failpoints let a test crash the node between steps. Nil in production.
 	Failpoints *failpoint.Set
 }
@@ -77,6 +93,11 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.CacheBytes, 256<<20)
 	setDefault(&o.MemTableBytes, 64<<20)
 	setDefault(&o.ReadWorkers, 4)
+	setDefault(&o.FlushBytes, 64<<20)
+	setDefault(&o.FlushInterval, 30*time.Second)
+	setDefault(&o.LogBytesPerShard, 16<<20)
+	setDefault(&o.MaxLogBytes, 256<<20)
+	setDefault(&o.SnapshotBytesPerSecond, 64<<20)
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}

@@ -35,13 +35,20 @@ func (s *Store) stateOptions() *pebble.Options {
 	}
 	listener := &pebble.EventListener{
 		BackgroundError: func(err error) {
-			if !vfs.IsNoSpaceError(err) { // Pebble would try again at once and for ever
+			switch {
+			case vfs.IsNoSpaceError(err): // Pebble tries again
+			case pebble.IsCorruptionError(err) && s.damages.Add(1) <= maxDamages:
+				// Reported as DataCorruption too. Pebble leaves the keys alone for a
+				// while, except in its youngest level.
+			default: // Pebble would try again at once and for ever
 				s.fatal(fmt.Errorf("raftstore: state database: background work: %w", err))
 			}
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			s.fatal(fmt.Errorf("raftstore: state database is corrupt: %s", info))
+			s.opts.Logger.Error("the state database is damaged; looking which replicas are", "info", info.String())
+			s.inspector.suspect(info)
 		},
+		FlushEnd: func(pebble.FlushInfo) { s.flusher.flushEnded() },
 		DiskSlow: func(info pebble.DiskSlowInfo) { s.opts.Logger.Warn("state database: slow disk", "info", info.String()) },
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			s.opts.Logger.Warn("state database: writes stall", "reason", info.Reason)
@@ -51,6 +58,10 @@ func (s *Store) stateOptions() *pebble.Options {
 	o.EventListener = listener
 	return o
 }
+
+// maxDamages is how many compactions may fail for damaged input before the node
+// stops: one that is tried again and again would only burn the machine.
+const maxDamages = 1000
 
 // idleWhenDead makes no files for a dead store until it closes. Pebble repeats a
 // failed flush at once and for ever; a process that ends at Fatal does not care,

@@ -28,6 +28,12 @@ func (g *Group) Propose(w *Write) {
 		c.refuse(phaseWaiting, g.unavailable())
 		return
 	}
+	if g.store.logsFull.Load() {
+		g.store.counters.overloaded.Add(uint64(len(w.Ops)))
+		c.refuse(phaseWaiting, &kverr.Error{Kind: kverr.Overloaded, Shard: uint64(g.shard), RetryAfter: logsFullRetry,
+			Message: "the node's logs are at their bound: its disk cannot keep up; try again shortly"})
+		return
+	}
 	if err := g.queue.put(c); err != nil {
 		if kverr.KindOf(err) == kverr.Overloaded {
 			g.store.counters.overloaded.Add(uint64(len(w.Ops)))
@@ -35,6 +41,9 @@ func (g *Group) Propose(w *Write) {
 		c.refuse(phaseWaiting, err)
 	}
 }
+
+// logsFullRetry is about the time of a flush.
+const logsFullRetry = 200 * time.Millisecond
 
 // lead serves one tenure after another until the group closes. It is the
 // shard's only proposer, so entries reach Raft in the order they were stamped.

@@ -204,6 +204,7 @@ func (g *Group) execute(calls []*readCall) {
 	if len(ready) == 0 {
 		return
 	}
+	excisions := g.excisions.Load()
 	snap := g.store.state.NewSnapshot()
 	defer snap.Close()
 	view := kvReader{snap}
@@ -228,6 +229,10 @@ func (g *Group) execute(calls []*readCall) {
 		}
 		var values []Value
 		values, key, err = g.lookup(view, rec, c.Keys, key)
+		if err == nil && g.excisions.Load() != excisions {
+			// An ingest or a removal takes data out of open snapshots too.
+			err = kverr.New(kverr.Unavailable, "shard %d: its replica here was replaced while the read ran", g.shard)
+		}
 		if err != nil {
 			c.refuse(phaseBusy, err)
 			continue

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/logstore"
+	"github.com/ringfort/ringfort/raftstore/snapshot"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -32,7 +33,11 @@ type Store struct {
 
 	confirmer *confirmer
 	readers   *readPool
-	sweeper   sync.WaitGroup
+	flusher   *flusher
+	inspector *inspector
+	source    *snapshot.Source  // of what is sent to peers
+	staging   *snapshot.Staging // of what peers send
+	loops     sync.WaitGroup    // sweep, flusher, inspector
 	stopSweep chan struct{}
 	proposals atomic.Uint64
 	counters  struct {
@@ -43,7 +48,11 @@ type Store struct {
 	stopping chan struct{} // closed by Stop
 	closing  chan struct{} // closed when the state database is about to be closed
 
-	births   chan struct{}  // capacity 1, full while a Create or restart runs
+	logsFull    atomic.Bool  // the logs are far above their bound
+	damages     atomic.Int64 // compactions that met damaged tables
+	quarantined quarantine
+
+	births   chan struct{}  // capacity 1, full while a Create, restart or removal runs
 	restarts sync.WaitGroup // groups that restart stops
 
 	mu struct {
@@ -63,13 +72,17 @@ func Open(o Options) (*Store, error) {
 	s := &Store{opts: o, births: make(chan struct{}, 1), stopSweep: make(chan struct{}), died: make(chan struct{}),
 		stopping: make(chan struct{}), closing: make(chan struct{})}
 	s.mu.groups = make(map[shardmap.ShardID]*Group)
+	s.flusher, s.inspector = newFlusher(s), newInspector(s)
 	if err := s.openDatabases(); err != nil {
 		return nil, err
 	}
 	s.confirmer = newConfirmer(s)
 	s.readers = newReadPool(o.ReadWorkers)
-	s.sweeper.Go(s.sweep)
+	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run} {
+		s.loops.Go(loop)
+	}
 	o.Network.OnConfirm(s.confirm)
+	o.Network.OnSnapshot(s.admitSnapshot)
 	if err := s.boot(); err != nil {
 		return nil, errors.Join(err, s.Stop(context.Background()))
 	}
@@ -88,15 +101,33 @@ func (s *Store) openDatabases() (err error) {
 		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Fatal: s.fatal,
 	})
 	if err == nil {
-		s.state, err = pebble.Open(fs.PathJoin(dir, "state"), s.stateOptions())
+		options := s.stateOptions()
+		if s.state, err = pebble.Open(fs.PathJoin(dir, "state"), options); err != nil {
+			err = fmt.Errorf("raftstore: open state database: %w", err)
+		} else if err = s.openSnapshots(options); err != nil {
+			err = errors.Join(err, s.state.Close())
+		}
 		if err != nil {
-			err = errors.Join(fmt.Errorf("raftstore: open state database: %w", err), s.log.Close())
+			err = errors.Join(err, s.log.Close())
 		}
 	}
 	if err != nil {
 		s.files.Unref()
 		s.cache.Unref()
 	}
+	return err
+}
+
+// openSnapshots prepares what sends and receives snapshots.
+func (s *Store) openSnapshots(options *pebble.Options) (err error) {
+	s.source = snapshot.NewSource(snapshot.SourceOptions{
+		DB: s.state, Options: options, Limiter: snapshot.NewLimiter(max(s.opts.SnapshotBytesPerSecond, 0)),
+		Failpoints: s.opts.Failpoints,
+	})
+	s.staging, err = snapshot.OpenStaging(snapshot.StagingOptions{
+		FS: s.opts.FS, Dir: s.opts.FS.PathJoin(s.opts.Dir, "staging"), Nonce: s.opts.Nonce,
+		TableFormat: uint32(s.state.TableFormat()), Logger: s.opts.Logger, Failpoints: s.opts.Failpoints,
+	})
 	return err
 }
 
@@ -222,7 +253,7 @@ func (s *Store) Stop(ctx context.Context) error {
 
 	close(s.stopping)
 	close(s.stopSweep)
-	s.sweeper.Wait()
+	s.loops.Wait()
 	if s.dead.Load() {
 		// Raft waits for log writes that will never be answered; closing the
 		// database ends the goroutines that wait.
@@ -243,31 +274,14 @@ func (s *Store) Stop(ctx context.Context) error {
 	}
 	s.confirmer.close()
 	s.readers.close()
-	err = errors.Join(err, s.flush())
+	if !s.dead.Load() {
+		err = errors.Join(err, s.flush())
+	}
 	close(s.closing)
 	err = errors.Join(err, s.state.Close(), s.log.Close())
 	s.files.Unref()
 	s.cache.Unref()
 	return err
-}
-
-// flush makes the state durable unless the store is dead or dies of it. The state
-// database has no log of its own: what is not flushed is replayed from the Raft
-// log at the next start.
-func (s *Store) flush() error {
-	if s.dead.Load() {
-		return nil
-	}
-	flushed, err := s.state.AsyncFlush()
-	if err != nil {
-		return fmt.Errorf("raftstore: flush state: %w", err)
-	}
-	select {
-	case <-flushed:
-		return nil
-	case <-s.died:
-		return kverr.New(kverr.Internal, "raftstore: the state could not be flushed; the next start replays it")
-	}
 }
 
 // haltIfDead keeps the calling goroutine, Raft's, from going on after Fatal has
@@ -311,9 +325,7 @@ func (s *Store) restart(g *Group) error {
 	}
 	s.opts.Logger.Warn("restarting a group in place", "shard", g.shard)
 	rec := g.Record()
-	stopped := make(chan error, 1)
-	s.restarts.Go(func() { stopped <- g.stop() })
-	if err := s.awaitStopped(g, stopped); err != nil {
+	if err := s.stopUnregistered(g); err != nil {
 		return err
 	}
 	fresh, err := s.open(rec)
@@ -327,26 +339,6 @@ func (s *Store) restart(g *Group) error {
 		return errors.Join(err, fresh.stop())
 	}
 	return nil
-}
-
-// awaitStopped waits for a group that is no longer in the table, and does the
-// sweeper's work for it: raft may be waiting for a slow disk meanwhile.
-func (s *Store) awaitStopped(g *Group, stopped <-chan error) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-stopped:
-			if err != nil {
-				return fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
-			}
-			return nil
-		case now := <-tick.C:
-			g.waiters.expire(now)
-		case <-s.died: // raft waits for a log write that is never answered; Stop ends that
-			return kverr.New(kverr.Unavailable, "raftstore: restart shard %d: the store failed", g.shard)
-		}
-	}
 }
 
 // unregister takes a group out of service and reports whether it was in it.

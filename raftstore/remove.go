@@ -1,0 +1,117 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ringfort/ringfort/internal/failpoint"
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/state"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+// Retire removes a replica from this node for ever: its id is remembered, nobody
+// can bring it back, and its data and log go. A replica that is not here, or not
+// yet, is retired as well (F3). It may be repeated, also after a crash at any
+// point; a boot finishes what a crash left.
+//
+// Order (L2): stop the group → one synced batch of tombstone and the end of log
+// and votes → flush and excise the data. The record goes last, so that a replica
+// whose votes are gone can still be told from one that never voted.
+func (s *Store) Retire(ctx context.Context, shard shardmap.ShardID, replica shardmap.ReplicaID) error {
+	if replica == 0 {
+		return kverr.New(kverr.Invalid, "raftstore: shard %d: no replica named", shard)
+	}
+	select {
+	case s.births <- struct{}{}:
+		defer func() { <-s.births }()
+	case <-s.stopping:
+		return kverr.New(kverr.Closed, "raftstore: the store is stopped")
+	case <-ctx.Done():
+		return fmt.Errorf("raftstore: retire shard %d: %w", shard, ctx.Err())
+	}
+	if g, here := s.Group(shard); here && g.replica == replica && s.unregister(g) {
+		if err := s.stopUnregistered(g); err != nil {
+			return err
+		}
+		g.excisions.Add(1) // for a read that is still under way
+		s.opts.Failpoints.Hit(failpoint.RemovalStopped)
+	}
+	s.opts.Network.Retire(uint64(shard), replica)
+	if err := s.log.Retire(uint64(shard), uint64(replica)); err != nil {
+		return fmt.Errorf("raftstore: shard %d: retire replica %d: %w", shard, replica, err)
+	}
+	s.opts.Failpoints.Hit(failpoint.RemovalTombstoned)
+	s.quarantined.remove(shard, replica)
+	rec, found, err := s.recordOf(shard, replica)
+	if err != nil || !found {
+		return err
+	}
+	return s.finishRemoval(rec)
+}
+
+// finishRemoval takes the data of a replica whose retirement is on disk.
+func (s *Store) finishRemoval(rec shardmap.Record) error {
+	if err := s.excise(rec.Arc); err != nil {
+		return fmt.Errorf("raftstore: shard %d: remove its data: %w", rec.Shard, err)
+	}
+	s.opts.Failpoints.Hit(failpoint.RemovalExcised)
+	s.opts.Logger.Info("removed a retired replica", "shard", rec.Shard, "arc", rec.Arc)
+	s.opts.Failpoints.Hit(failpoint.RemovalNoted)
+	return nil
+}
+
+// excise takes an arc out of the state database, durably. The flush first: an
+// overlapping memtable would make all shards' applies wait for one during the
+// excise.
+func (s *Store) excise(arc shardmap.Arc) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	from, to := state.Span(arc)
+	return s.state.Excise(context.Background(), pebble.KeyRange{Start: from, End: to})
+}
+
+// recordOf finds the stored record of a replica that does not run.
+func (s *Store) recordOf(shard shardmap.ShardID, replica shardmap.ReplicaID) (shardmap.Record, bool, error) {
+	stored, err := s.storedRecords()
+	if err != nil {
+		return shardmap.Record{}, false, err
+	}
+	for _, rec := range stored.records {
+		member, ok := rec.On(s.opts.Self)
+		if rec.Shard == shard && ok && member.ID == replica {
+			return rec, true, nil
+		}
+	}
+	return shardmap.Record{}, false, nil
+}
+
+// stopUnregistered stops a group that is no longer in the table, and does the
+// sweeper's work for it: raft may be waiting for a slow disk meanwhile.
+func (s *Store) stopUnregistered(g *Group) error {
+	stopped := make(chan error, 1)
+	s.restarts.Go(func() { stopped <- g.stop() })
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-stopped:
+			if err != nil {
+				return fmt.Errorf("raftstore: stop shard %d: %w", g.shard, err)
+			}
+			return nil
+		case now := <-tick.C:
+			g.waiters.expire(now)
+		case <-s.died: // raft waits for a log write that is never answered; Stop ends that
+			return errors.Join(errFailed, kverr.New(kverr.Unavailable, "raftstore: stop shard %d", g.shard))
+		}
+	}
+}
+
+// errFailed marks work that a failed store left undone.
+var errFailed = errors.New("the store failed")
