@@ -156,8 +156,12 @@ func (n *Node) openStore() error {
 		Dir: n.dir.StoreDir(), FS: n.deps.FS, Self: n.self.ID, Clock: n.deps.Clock, Nonce: id, Logger: n.log,
 		Network: n.network, ElectionTimeout: n.cfg.ElectionTimeout, SyncPacing: n.cfg.SyncPacing,
 		EntriesInFlight: n.cfg.EntriesInFlight,
-		Fatal:           n.deps.Fatal,
-		Events:          raftstore.Events{Leader: n.leader, Applied: func(shardmap.ShardID) { nudge(n.applied) }},
+		MaxLogBytes:     n.cfg.MaxLogBytes, LogBytesPerShard: n.cfg.LogBytesPerShard, FlushInterval: n.cfg.FlushInterval,
+		Fatal:  n.deps.Fatal,
+		Events: raftstore.Events{Leader: n.leader, Applied: func(shardmap.ShardID) { nudge(n.applied) }},
+	}
+	if options.SnapshotBytesPerSecond = n.cfg.SnapshotRate; n.cfg.SnapshotRate == 0 {
+		options.SnapshotBytesPerSecond = -1
 	}
 	if n.deps.TuneStore != nil {
 		n.deps.TuneStore(&options)

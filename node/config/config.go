@@ -52,6 +52,13 @@ type Config struct {
 	// EntriesInFlight is how many small entries a shard has in flight. What waits
 	// meanwhile is merged, so more is slower unless the network is.
 	EntriesInFlight int
+	// MaxLogBytes bounds the Raft logs of all shards on disk; LogBytesPerShard is
+	// what is kept of each for followers that were away.
+	MaxLogBytes, LogBytesPerShard int64
+	// FlushInterval bounds how long a change of state may be in the logs only.
+	FlushInterval time.Duration
+	// SnapshotRate is the bytes per second sent of snapshots, 0 for no limit.
+	SnapshotRate int64
 	// StopTimeout bounds a graceful stop; then the node goes without grace.
 	StopTimeout time.Duration
 }
@@ -100,6 +107,12 @@ func (c *Config) faults() []string {
 	f.duration("--election-timeout", c.ElectionTimeout, 100*time.Millisecond, time.Minute)
 	f.duration("--sync-pacing", c.SyncPacing, 0, 100*time.Millisecond)
 	f.size("--entries-in-flight", c.EntriesInFlight, 16)
+	f.bytes("--max-log-bytes", c.MaxLogBytes, 8<<20, 1<<40)
+	f.bytes("--log-bytes-per-shard", c.LogBytesPerShard, 64<<10, 1<<40)
+	f.duration("--flush-interval", c.FlushInterval, 100*time.Millisecond, time.Hour)
+	if c.SnapshotRate != 0 {
+		f.bytes("--snapshot-rate", c.SnapshotRate, 64<<10, 1<<40)
+	}
 	f.duration("--stop-timeout", c.StopTimeout, time.Second, 10*time.Minute)
 	f.size("--max-key-bytes", c.MaxKeyBytes, state.MaxKeyBytes)
 	f.size("--max-value-bytes", c.MaxValueBytes, state.MaxValueBytes)
@@ -186,5 +199,11 @@ func (f *faultList) duration(flag string, d, least, most time.Duration) {
 func (f *faultList) size(flag string, n, ceiling int) {
 	if n < 1 || n > ceiling {
 		f.add("%s is %d; from 1 to %d is possible", flag, n, ceiling)
+	}
+}
+
+func (f *faultList) bytes(flag string, n, least, most int64) {
+	if n < least || n > most {
+		f.add("%s is %d bytes; from %d to %d is possible", flag, n, least, most)
 	}
 }

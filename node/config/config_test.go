@@ -23,6 +23,7 @@ func TestDefaults(t *testing.T) {
 		Name: "host1", DataDir: "ringfort-data", Listen: "127.0.0.1:7401", GossipListen: "127.0.0.1:7501",
 		LogLevel: slog.LevelInfo, LogFormat: "text", ElectionTimeout: 500 * time.Millisecond,
 		MaxKeyBytes: 4096, MaxValueBytes: 1 << 20, StopTimeout: 10 * time.Second, EntriesInFlight: 1,
+		MaxLogBytes: 256 << 20, LogBytesPerShard: 16 << 20, FlushInterval: 30 * time.Second, SnapshotRate: 64 << 20,
 	}
 	if d := cmp.Diff(want, c); d != "" {
 		t.Fatal(d)
@@ -44,6 +45,28 @@ func TestFlagBeforeVariableBeforeDefault(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"a:1", "b:2"}, c.Join); d != "" {
 		t.Fatal(d)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{
+		"8388608": 8 << 20, "8MiB": 8 << 20, "9 GiB": 9 << 30, "1TiB": 1 << 40, "10485760B": 10 << 20,
+	} {
+		c, err := parse(nil, "--max-log-bytes", text)
+		if err != nil || c.MaxLogBytes != want {
+			t.Errorf("%q: %+v, %v; want %d", text, c, err, want)
+		}
+	}
+	for text, fault := range map[string]string{
+		"8MB": "is no size", "": "is no size", "-1": "is no size", "MiB": "is no size", "1.5GiB": "is no size",
+		"9999999999999TiB": "is no size", "1KiB": "from 8388608 to",
+	} {
+		if _, err := parse(nil, "--max-log-bytes="+text); err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%q: %v; want %q", text, err, fault)
+		}
+	}
+	if c, err := parse(nil, "--snapshot-rate", "0"); err != nil || c.SnapshotRate != 0 {
+		t.Errorf("no limit: %+v, %v", c, err)
 	}
 }
 

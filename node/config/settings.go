@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,15 @@ var settings = []setting{
 		set: duration(func(c *Config) *time.Duration { return &c.SyncPacing })},
 	{name: "entries-in-flight", value: "N", def: "1", help: "small entries that a shard has in flight, at most 16",
 		set: number(func(c *Config) *int { return &c.EntriesInFlight })},
+	{name: "max-log-bytes", value: "SIZE", def: "256MiB", help: "what the Raft logs of all shards may take on this node's disk",
+		set: size(func(c *Config) *int64 { return &c.MaxLogBytes })},
+	{name: "log-bytes-per-shard", value: "SIZE", def: "16MiB",
+		help: "log kept per shard for followers that were away; beyond it they get a snapshot",
+		set:  size(func(c *Config) *int64 { return &c.LogBytesPerShard })},
+	{name: "flush-interval", value: "DURATION", def: "30s", help: "longest time between two flushes of the state while it changes",
+		set: duration(func(c *Config) *time.Duration { return &c.FlushInterval })},
+	{name: "snapshot-rate", value: "SIZE", def: "64MiB", help: "bytes per second that this node sends of snapshots; 0 is no limit",
+		set: size(func(c *Config) *int64 { return &c.SnapshotRate })},
 	{name: "stop-timeout", value: "DURATION", def: "10s", help: "bound on a graceful stop",
 		set: duration(func(c *Config) *time.Duration { return &c.StopTimeout })},
 }
@@ -91,6 +101,32 @@ func number(field func(*Config) *int) func(*Config, string) error {
 		}
 		*field(c) = n
 		return nil
+	}
+}
+
+// sizeUnits are what a size may end in.
+var sizeUnits = []struct {
+	name   string
+	factor int64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}, {"", 1},
+}
+
+func size(field func(*Config) *int64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		for _, unit := range sizeUnits {
+			digits, ok := strings.CutSuffix(v, unit.name)
+			if !ok {
+				continue
+			}
+			n, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+			if err != nil || n < 0 || n > math.MaxInt64/unit.factor {
+				break
+			}
+			*field(c) = n * unit.factor
+			return nil
+		}
+		return fmt.Errorf("%q is no size, such as 64MiB or 1GiB", v)
 	}
 }
 
