@@ -40,7 +40,8 @@ func run(args []string) int {
 	if err != nil {
 		hostname = "" // then --name is required
 	}
-	cfg, err := config.Parse(args, os.LookupEnv, hostname)
+	command, args := subcommand(args)
+	cfg, origins, err := config.Explain(args, config.Sources{Env: os.LookupEnv, ReadFile: os.ReadFile, Hostname: hostname})
 	var faults config.Faults
 	switch {
 	case errors.Is(err, config.ErrHelp):
@@ -58,10 +59,35 @@ func run(args []string) int {
 		fmt.Fprintln(os.Stderr, "kvnode: see kvnode --help")
 		return exitUsage
 	}
+	switch command {
+	case "config check":
+		fmt.Println("the configuration is good")
+		return exitOK
+	case "config show":
+		return show(origins)
+	}
 	logger := newLogger(cfg)
 	if err := serve(cfg, logger); err != nil {
 		logger.Error("kvnode ends", "error", err)
 		return exitCode(err)
+	}
+	return exitOK
+}
+
+// subcommand takes the words off that come before the flags.
+func subcommand(args []string) (command string, rest []string) {
+	if len(args) >= 2 && args[0] == "config" && (args[1] == "check" || args[1] == "show") {
+		return args[0] + " " + args[1], args[2:]
+	}
+	return "", args
+}
+
+// show prints the settings in the form of a configuration file.
+func show(origins []config.Origin) int {
+	for _, o := range origins {
+		if _, err := fmt.Printf("%-40s # %s\n", fmt.Sprintf("%s: %q", o.Name, o.Value), o.Source); err != nil {
+			return exitOther
+		}
 	}
 	return exitOK
 }

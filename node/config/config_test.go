@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -10,8 +11,22 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+func sources(env, files map[string]string) Sources {
+	return Sources{
+		Env: func(k string) (string, bool) { v, ok := env[k]; return v, ok },
+		ReadFile: func(path string) ([]byte, error) {
+			content, ok := files[path]
+			if !ok {
+				return nil, &os.PathError{Op: "open", Path: path, Err: os.ErrNotExist}
+			}
+			return []byte(content), nil
+		},
+		Hostname: "host1",
+	}
+}
+
 func parse(env map[string]string, args ...string) (*Config, error) {
-	return Parse(args, func(k string) (string, bool) { v, ok := env[k]; return v, ok }, "host1")
+	return Parse(args, sources(env, nil))
 }
 
 func TestDefaults(t *testing.T) {

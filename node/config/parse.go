@@ -18,30 +18,51 @@ type Faults []string
 
 func (f Faults) Error() string { return strings.Join(f, "\n") }
 
-// Parse reads arguments (without the program's name) and the environment. The
-// error is ErrHelp, ErrVersion or Faults.
-func Parse(args []string, env func(string) (string, bool), hostname string) (*Config, error) {
-	c := &Config{Name: hostname}
-	var faults Faults
+// Sources is where a configuration comes from, beside the arguments.
+type Sources struct {
+	Env      func(string) (string, bool)
+	ReadFile func(string) ([]byte, error) // of --config; nil: there are no files
+	Hostname string                       // the default name; empty: --name is required
+}
+
+// Origin says for one setting what it is and where that came from.
+type Origin struct {
+	Name, Value, Source string // Source: a flag, a variable, a line of a file or "default"
+}
+
+// Parse reads arguments (without the program's name), the environment and the
+// configuration file that either of them names. Flags come before variables,
+// variables before the file, the file before defaults. The error is ErrHelp,
+// ErrVersion or Faults.
+func Parse(args []string, from Sources) (*Config, error) {
+	c, _, err := Explain(args, from)
+	return c, err
+}
+
+// Explain is Parse, and says for every setting with a value where it came from.
+func Explain(args []string, from Sources) (*Config, []Origin, error) {
+	c := &Config{Name: from.Hostname}
 	given, strays, err := scan(args)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	faults = append(faults, strays...)
+	faults := strays
+	file := make(map[string]fileValue)
+	if path, ok := configFile(given, from); ok {
+		var wrong Faults
+		file, wrong = readFile(path, from.ReadFile)
+		faults = append(faults, wrong...)
+	}
+	var origins []Origin
 	for _, s := range settings {
-		value, source, found := "", "", false
-		if s.def != "" {
-			value, source, found = s.def, "default", true
-		}
-		if v, ok := env(s.envName()); ok {
-			value, source, found = v, s.envName(), true
-		}
-		if v, ok := given[s.name]; ok {
-			value, source, found = v, "--"+s.name, true
-		}
+		value, source, found := s.resolve(given, from.Env, file)
 		if !found {
+			if s.name == "name" && from.Hostname != "" {
+				origins = append(origins, Origin{s.name, from.Hostname, "the host's name"})
+			}
 			continue
 		}
+		origins = append(origins, Origin{s.name, value, source})
 		if err := s.set(c, value); err != nil {
 			faults = append(faults, fmt.Sprintf("%s: %v", source, err))
 			// The default stands in, so that the rest can still be judged.
@@ -52,10 +73,37 @@ func Parse(args []string, env func(string) (string, bool), hostname string) (*Co
 	}
 	faults = append(faults, c.faults()...)
 	if len(faults) > 0 {
-		return nil, faults
+		return nil, nil, faults
 	}
-	return c, nil
+	return c, origins, nil
 }
+
+// resolve finds the value that counts.
+func (s setting) resolve(given map[string]string, env func(string) (string, bool), file map[string]fileValue) (value, source string, found bool) {
+	if v, ok := given[s.name]; ok {
+		return v, "--" + s.name, true
+	}
+	if v, ok := env(s.envName()); ok {
+		return v, s.envName(), true
+	}
+	if v, ok := file[s.name]; ok {
+		return v.value, v.source, true
+	}
+	return s.def, "default", s.def != ""
+}
+
+func configFile(given map[string]string, from Sources) (path string, ok bool) {
+	if from.ReadFile == nil {
+		return "", false
+	}
+	if path, ok = given[configFlag]; ok {
+		return path, true
+	}
+	return from.Env(fileEnv)
+}
+
+// configFlag is the one flag that is not a setting: a file cannot name itself.
+const configFlag = "config"
 
 // scan takes --name=value, --name value, --switch and the same with one dash.
 func scan(args []string) (given map[string]string, faults Faults, err error) {
@@ -77,6 +125,9 @@ func scan(args []string) (given map[string]string, faults Faults, err error) {
 			return nil, nil, ErrVersion
 		}
 		i := slices.IndexFunc(settings, func(s setting) bool { return s.name == name })
+		if name == configFlag {
+			i = len(settings)
+		}
 		switch {
 		case i < 0:
 			faults = append(faults, fmt.Sprintf("unknown flag --%s%s", name, hint(name)))
@@ -86,7 +137,7 @@ func scan(args []string) (given map[string]string, faults Faults, err error) {
 			}
 			continue
 		case hasValue:
-		case settings[i].isSwitch:
+		case i < len(settings) && settings[i].isSwitch:
 			value = "true"
 		case len(args) == 0 || strings.HasPrefix(args[0], "--"):
 			faults = append(faults, fmt.Sprintf("--%s needs a value", name))

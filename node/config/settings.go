@@ -162,9 +162,13 @@ func setLogLevel(c *Config, v string) error {
 func WriteHelp(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("kvnode runs one node of a Ringfort cluster.\n\n" +
-		"Every flag can also be given as an environment variable: --data-dir as\n" +
-		"RINGFORT_NODE_DATA_DIR and so on. Flags come before variables, variables before\n" +
-		"defaults.\n\n")
+		"  kvnode [flags]                run a node\n" +
+		"  kvnode config check [flags]   check flags, variables and file; start nothing\n" +
+		"  kvnode config show [flags]    print every setting and where its value came from\n\n" +
+		"Every flag can also be given as an environment variable (--data-dir as\n" +
+		"RINGFORT_NODE_DATA_DIR) or in the file that --config names (data-dir: DIR). Flags\n" +
+		"come before variables, variables before the file, the file before defaults.\n\n" +
+		"  --config FILE\n        YAML file of settings, named like the flags; unknown ones are refused\n")
 	for _, s := range settings {
 		head := "--" + s.name
 		if s.value != "" {
