@@ -24,6 +24,12 @@ type twin struct {
 	term     uint64
 	voteTerm uint64
 	voteFor  string
+
+	replica     uint64 // 0: not born; ids are given in order from 1
+	retired     uint64 // how many of them were retired
+	quarantined bool
+	ingest      Marker
+	pin         uint64 // 0: none; only in memory
 }
 
 func (m twin) last() uint64 { return m.boundary + uint64(len(m.logs)) - 1 }
@@ -37,7 +43,10 @@ type step struct {
 }
 
 func drawStep(t *rapid.T) step {
-	kinds := []string{"append", "append", "append", "append", "end", "beginning", "term", "vote", "pause"}
+	kinds := []string{
+		"append", "append", "append", "append", "append", "append", "end", "beginning", "truncate", "term", "vote", "pause",
+		"mark", "finish", "drop", "pin", "retire", "quarantine",
+	}
 	return step{
 		kind:    rapid.SampledFrom(kinds).Draw(t, "kind"),
 		at:      rapid.IntRange(0, 1000).Draw(t, "at"),
@@ -51,6 +60,16 @@ func drawStep(t *rapid.T) step {
 // return promises durability of all that went before.
 func (m twin) apply(s step) (next twin, call func(*Group) error, synced bool) {
 	next = m
+	if m.replica == 0 && s.kind != "pause" {
+		birth := Birth{Replica: m.retired + 1, Index: 10 + uint64(s.at)%40, Term: 5}
+		next = newbornTwin()
+		next.boundary, next.replica, next.retired = birth.Index, birth.Replica, m.retired
+		next.logs = []*raft.Log{{Index: birth.Index, Term: 5, Type: LogBoundary}}
+		return next, func(g *Group) error {
+			birth.Group = g.id
+			return g.db.Birth([]Birth{birth})
+		}, true
+	}
 	switch s.kind {
 	case "append":
 		from := m.last() + 1
@@ -69,12 +88,57 @@ func (m twin) apply(s step) (next twin, call func(*Group) error, synced bool) {
 		return next, func(g *Group) error { return g.DeleteRange(from, end) }, false
 	case "beginning":
 		start, to := m.boundary, m.boundary+uint64(s.at)%(m.last()-m.boundary+1)
-		next.boundary, next.logs = to, slices.Clip(m.logs[to-m.boundary:])
-		return next, func(g *Group) error { return g.DeleteRange(start, to) }, false
+		return m.cut(to), func(g *Group) error { return g.DeleteRange(start, to) }, false
+	case "truncate":
+		to := m.boundary - 5 + uint64(s.at)%(m.last()-m.boundary+10)
+		return m.cut(to), func(g *Group) error { return g.Truncate(to) }, false
+	case "mark":
+		marker := Marker{m.boundary + 1 + uint64(s.at)%(2*(m.last()-m.boundary)+3), m.term}
+		if m.ingest != (Marker{}) {
+			marker = m.ingest
+		}
+		next.ingest = marker
+		return next, func(g *Group) error { return g.db.MarkIngest(g.id, marker.Index, marker.Term) }, m.ingest == Marker{}
+	case "finish":
+		if m.ingest == (Marker{}) {
+			return next, func(g *Group) error { return nil }, false
+		}
+		next.boundary, next.ingest = m.ingest.Index, Marker{}
+		next.logs = []*raft.Log{{Index: m.ingest.Index, Term: m.ingest.Term, Type: LogBoundary}}
+		if m.last() > m.ingest.Index {
+			next.logs = append(next.logs, m.logs[m.ingest.Index+1-m.boundary:]...)
+		}
+		if m.pin <= next.boundary {
+			next.pin = 0
+		}
+		return next, func(g *Group) error { return g.db.FinishIngest(g.id) }, true
+	case "drop":
+		next.ingest = Marker{}
+		return next, func(g *Group) error { return g.db.DropIngest(g.id) }, m.ingest != Marker{}
+	case "pin":
+		if m.pin == 0 {
+			next.pin = m.boundary + uint64(s.at)%(m.last()-m.boundary+1)
+			return next, func(g *Group) error { g.Pin(next.pin); return nil }, false
+		}
+		next.pin = 0
+		return next, func(g *Group) error {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.pins = nil
+			return nil
+		}, false
+	case "retire":
+		return twin{retired: m.replica}, func(g *Group) error { return g.db.Retire(g.id, m.replica) }, true
+	case "quarantine":
+		next.quarantined = true
+		return next, func(g *Group) error { return g.db.Quarantine(g.id, m.replica, "bad") }, !m.quarantined
 	case "term":
 		next.term += uint64(s.n)
 		return next, func(g *Group) error { return g.SetUint64([]byte(keyCurrentTerm), next.term) }, true
 	case "vote":
+		if m.quarantined {
+			return next, func(*Group) error { return nil }, false
+		}
 		if m.voteTerm < m.term {
 			next.voteTerm, next.voteFor = m.term, fmt.Sprint("candidate ", s.at)
 		}
@@ -84,14 +148,45 @@ func (m twin) apply(s step) (next twin, call func(*Group) error, synced bool) {
 	}
 }
 
+// cut is a truncation of the beginning, as far as it is allowed.
+func (m twin) cut(to uint64) twin {
+	to = min(to, m.last())
+	if m.pin != 0 {
+		to = min(to, m.pin-1)
+	}
+	if to > m.boundary && m.ingest == (Marker{}) {
+		m.boundary, m.logs = to, slices.Clip(m.logs[to-m.boundary:])
+	}
+	return m
+}
+
 func newbornTwin() twin {
-	return twin{boundary: 10, logs: []*raft.Log{{Index: 10, Term: 5, Type: LogBoundary}}, term: 5}
+	return twin{replica: 1, boundary: 10, logs: []*raft.Log{{Index: 10, Term: 5, Type: LogBoundary}}, term: 5}
 }
 
 // read turns a group back into a twin.
 func readTwin(g *Group) (twin, error) {
 	info := g.db.Info(g.id)
-	m := twin{boundary: info.Boundary, term: info.CurrentTerm}
+	m := twin{boundary: info.Boundary, term: info.CurrentTerm, replica: info.Replica, quarantined: info.Quarantined != ""}
+	for _, r := range g.db.Retired() {
+		if r.Group == g.id {
+			if m.retired++; m.retired != r.Replica {
+				return m, fmt.Errorf("retired: %v", g.db.Retired())
+			}
+		}
+	}
+	if info.Ingest != nil {
+		m.ingest = *info.Ingest
+	}
+	if info.Replica == 0 {
+		if info != (Info{}) {
+			return m, fmt.Errorf("left of an unborn group: %+v", info)
+		}
+		return m, nil
+	}
+	if info.Bytes < 0 || info.Bytes > 0 && info.LastIndex == info.Boundary {
+		return m, fmt.Errorf("%d bytes in a log %d..%d", info.Bytes, info.Boundary, info.LastIndex)
+	}
 	for index := info.Boundary; index <= info.LastIndex; index++ {
 		l := new(raft.Log)
 		if err := g.GetLog(index, l); err != nil {
@@ -115,13 +210,15 @@ func readTwin(g *Group) (twin, error) {
 
 func (m twin) equal(o twin) bool {
 	return m.boundary == o.boundary && m.term == o.term && m.voteTerm == o.voteTerm && m.voteFor == o.voteFor &&
+		m.replica == o.replica && m.retired == o.retired && m.quarantined == o.quarantined && m.ingest == o.ingest &&
 		slices.EqualFunc(m.logs, o.logs, func(a, b *raft.Log) bool {
 			return a.Index == b.Index && a.Term == b.Term && a.Type == b.Type && bytes.Equal(a.Data, b.Data)
 		})
 }
 
 func (m twin) String() string {
-	return fmt.Sprintf("log %d..%d, term %d, vote %d %q", m.boundary, m.last(), m.term, m.voteTerm, m.voteFor)
+	return fmt.Sprintf("replica %d (%d retired, quarantined %t), log %d..%d, term %d, vote %d %q, ingest %v, pin %d",
+		m.replica, m.retired, m.quarantined, m.boundary, m.last(), m.term, m.voteTerm, m.voteFor, m.ingest, m.pin)
 }
 
 // run is one group's life: the states it went through, the last of them that may
@@ -139,13 +236,14 @@ func (r *groupRun) run(done func()) error {
 		next, call, synced := r.states[len(r.states)-1].apply(s)
 		r.states = append(r.states, next)
 		r.issued.Add(1)
+		r.group = r.group.db.Group(r.group.id) // another one after a retirement
 		if err := call(r.group); err != nil {
 			return fmt.Errorf("group %d: %s: %w", r.group.id, s.kind, err)
 		}
 		if synced {
 			r.durable.Store(r.issued.Load())
 		}
-		got, err := readTwin(r.group)
+		got, err := readTwin(r.group.db.Group(r.group.id))
 		if err != nil || !got.equal(next) {
 			return fmt.Errorf("group %d after %s: %s, want %s: %w", r.group.id, s.kind, got, next, err)
 		}
@@ -165,9 +263,7 @@ func life(fs *vfs.MemFS, o Options, groups map[uint64]*groupRun, crashAfter int3
 	var births []Birth
 	for id, r := range groups {
 		r.group = d.Group(id)
-		births = append(births, Birth{id, 1, 10, 5})
-		if d.Info(id).Exists {
-			births = births[:len(births)-1]
+		if r.states != nil {
 			got, err := readTwin(r.group)
 			low, high := int(r.durable.Load()), int(r.issued.Load())
 			at := slices.IndexFunc(r.states[low:high+1], got.equal)
@@ -177,6 +273,7 @@ func life(fs *vfs.MemFS, o Options, groups map[uint64]*groupRun, crashAfter int3
 			}
 			r.states = []twin{got}
 		} else {
+			births = append(births, Birth{id, 1, 10, 5})
 			r.states = []twin{newbornTwin()}
 		}
 		r.issued.Store(0)

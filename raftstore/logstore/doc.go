@@ -8,7 +8,10 @@
 // # What the caller owes
 //
 //   - Birth before the first entry of a group; entries without a boundary stop
-//     the process (L1).
+//     the process (L1). Ids of replicas are never used twice.
+//   - Raft is shut down before its replica is retired.
+//   - Truncate not past what the state database holds durably, FinishIngest not
+//     before it holds the snapshot durably.
 //   - Data and Extensions of a stored entry are never changed afterwards: the
 //     cache keeps them, as raft itself does.
 //   - One process per directory. Options.Fatal ends the process; where it
@@ -19,13 +22,25 @@
 //
 //   - L1: a log is boundary, boundary+1, …, last, without a hole. The boundary
 //     is an index whose term is known and below which nothing exists. It is
-//     given at birth and moves with every truncation of the log's beginning.
+//     given at birth and moves with every truncation of the log's beginning and
+//     every ingest of a snapshot.
 //   - L2: Birth is one synced batch {boundary, first term} for all its groups.
 //     It lowers no term and no vote, and refuses a group that has another
-//     boundary or was removed.
+//     boundary or another replica's log. An ingest up to S is a synced marker
+//     (S, term), then one synced batch {delete entries up to S, boundary S, clear
+//     marker}; what lies above S stays. A retirement is one synced batch
+//     {tombstone, delete everything of the group}. Tombstones are of replicas,
+//     not of groups, stay for ever, and are also written for replicas that were
+//     never here (F3).
 //   - L3: a file outside the database, the high-water mark, states what each
-//     group's log reached. A database that opens with less is corrupt: Pebble
-//     takes some damage at the end of its log for the end.
+//     group's log reached, and how many replicas were retired or quarantined. A
+//     database that opens with less is corrupt: Pebble takes some damage at the
+//     end of its log for the end. The file never says more than the database
+//     has: it is raised after a sync, and lowered before what takes something
+//     back. The loss of an ingest's end alone is no corruption: the marker is
+//     back, and boot ends the ingest again.
+//   - L5: the log's beginning is cut only up to what pins allow, as long as they
+//     keep no more than MaxPinnedBytes, and not while an ingest is marked.
 //   - S3: a vote is one record, written in one synced batch (upstream #661).
 //   - LS1: StoreLogs and DeleteRange return nil or do not return. A failed append
 //     after a truncation would leave raft with a wrong last index (#666), and a
@@ -41,23 +56,33 @@
 // and an entry that it may read, so it is the boundary too: always present, and
 // never past LastIndex, which boundary+1 would be.
 //
-// A boundary of birth answers as an empty no-op. It is only ever compared as the
-// previous entry: to send it, a leader must first read the entry before it,
+// A boundary whose entry is not stored, of a birth or an ingest, answers as an
+// entry of type LogBoundary. It is only ever compared as the previous entry, by
+// its index and term: to send it, a leader must first read the entry before it,
 // which does not exist. That argument fails once a boundary moves under a
 // running leader, which may have read S-1 before S became the boundary. So a
-// truncation up to S keeps the entry S itself, and what is sent is the truth.
+// truncation up to S keeps the entry S itself, and what is sent is the truth. An
+// ingest cannot: the entry that was at S may be another one than the snapshot's.
+// Who ships what it reads then is a deposed leader's replicator, and what it
+// reads is a type that receivers refuse.
+//
+// Raft looks at the type in three more places, none of which sees a boundary:
+// its scan for configurations at start and its applying begin after the applied
+// index, which is at or above every boundary (a panic ends the process if not),
+// and the scan for conflicts begins after a previous entry that it could read.
 //
 // # Goroutines, queues and locks
 //
 // The writer is the only goroutine that changes the database or a group's
 // published state. It takes what waits in a queue of 1024 requests (full: the
 // caller waits; a group has at most two), at most one request per group and
-// about 4 MiB, and commits it as one batch with one fsync. The keeper refreshes
-// the high-water mark, at most once per second. Both end with Close.
+// about 4 MiB, and commits it as one batch with one fsync. Births, retirements
+// and quarantines have a batch of their own. The keeper refreshes the high-water
+// mark and Pebble's figures, at most once per second. Both end with Close.
 //
 // DB.mu guards the set of groups and who is inside; Group.mu guards what readers
-// of a group see; the cache and the marks have one each. None is held while
-// another is taken, nor over I/O or a channel.
+// of a group see; the cache, the marks and the set of known replicas have one
+// each. None is held while another is taken, nor over I/O or a channel.
 //
 // # Death
 //

@@ -22,10 +22,14 @@ type CorruptError struct {
 
 // Error names the group and the figures.
 func (e *CorruptError) Error() string {
-	if e.What == "" {
-		return fmt.Sprintf("group %d: %s", e.Group, e.Detail)
+	what := e.Detail
+	if e.What != "" {
+		what = fmt.Sprintf("%s is %d, but %d was acknowledged", e.What, e.Have, e.Want)
 	}
-	return fmt.Sprintf("group %d: %s is %d, but %d was acknowledged", e.Group, e.What, e.Have, e.Want)
+	if e.Group == 0 {
+		return what
+	}
+	return fmt.Sprintf("group %d: %s", e.Group, what)
 }
 
 const corruptAdvice = "do not start this node on it: wipe the data directory and let the node join as a new one"

@@ -42,6 +42,28 @@ func TestL3_ShorterLogIsCorruption(t *testing.T) {
 		more func(*DB) error
 		want CorruptError
 	}{
+		"ingest marker": {
+			func(d *DB) error { return d.MarkIngest(7, 12, 6) },
+			CorruptError{7, "index before the log", 10, 12, ""},
+		},
+		"finished ingest": {
+			func(d *DB) error {
+				return errors.Join(d.MarkIngest(7, 12, 6), d.FinishIngest(7))
+			},
+			CorruptError{7, "index before the log", 10, 12, ""},
+		},
+		"retirement": {
+			func(d *DB) error { return d.Retire(8, 1) },
+			CorruptError{0, "count of retired and quarantined replicas", 1, 3, ""},
+		},
+		"quarantine": {
+			func(d *DB) error { return d.Quarantine(7, 1, "bad") },
+			CorruptError{0, "count of retired and quarantined replicas", 1, 2, ""},
+		},
+		"retirement from quarantine": {
+			func(d *DB) error { return d.Retire(8, 3) },
+			CorruptError{0, "count of retired and quarantined replicas", 1, 2, ""},
+		},
 		"entries": {
 			func(d *DB) error { return d.Group(7).StoreLogs(entries(16, 3, 5)) },
 			CorruptError{7, "last index", 15, 18, ""},
@@ -70,6 +92,7 @@ func TestL3_ShorterLogIsCorruption(t *testing.T) {
 			must(t, g.StoreLogs(entries(11, 5, 5)))
 			must(t, castVote(g, 5, "a"))
 			setTerm(t, g, 6)
+			must(t, d.Quarantine(8, 3, "bad"))
 			short := crashed(fs)
 			must(t, c.more(d))
 			mustClose(t, d)
@@ -80,23 +103,30 @@ func TestL3_ShorterLogIsCorruption(t *testing.T) {
 			if !errors.As(err, &got) || *got != c.want {
 				t.Fatalf("opened with %v", err)
 			}
-			if text := err.Error(); !strings.Contains(text, fmt.Sprintf("group %d", c.want.Group)) || !strings.Contains(text, "wipe") {
+			named := fmt.Sprintf("group %d", c.want.Group)
+			if c.want.Group == 0 {
+				named = c.want.What
+			}
+			if text := err.Error(); !strings.Contains(text, named) || !strings.Contains(text, "wipe") {
 				t.Errorf("the error does not say what to do: %s", text)
 			}
-			wantEntries(t, openDisk(t, fs).Group(7), 10, wholeLog(entries(11, 5, 5), name))
+			boundary, logs := wholeLog(entries(11, 5, 5), name)
+			wantEntries(t, openDisk(t, fs).Group(7), boundary, logs)
 		})
 	}
 }
 
 // wholeLog is the log after each case above, where nothing is lost.
-func wholeLog(logs []*raft.Log, name string) []*raft.Log {
+func wholeLog(logs []*raft.Log, name string) (boundary uint64, _ []*raft.Log) {
 	switch name {
 	case "entries":
-		return append(logs, entries(16, 3, 5)...)
+		return 10, append(logs, entries(16, 3, 5)...)
 	case "conflict":
-		return append(logs[:3], entries(14, 1, 6)...)
+		return 10, append(logs[:3], entries(14, 1, 6)...)
+	case "finished ingest":
+		return 12, logs[2:]
 	}
-	return logs
+	return 10, logs
 }
 
 // A flipped byte anywhere in the newest WAL is refused, by Pebble or by the mark,

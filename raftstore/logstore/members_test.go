@@ -4,7 +4,10 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -182,4 +185,33 @@ func TestQuarantineOutlivesTheProcess(t *testing.T) {
 		t.Errorf("quarantined after retirement: %v", got)
 	}
 	must(t, castVote(d.Group(7), 5, "a"))
+}
+
+// A birth that waits behind a retirement is the other replica's: it must not
+// land in the retired log.
+func TestL2_BirthBehindARetirement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options(t, vfs.NewCrashableMem())
+		o.BeforeSync = func() { time.Sleep(time.Second) }
+		d := mustOpen(t, o)
+		defer mustClose(t, d)
+		must(t, born(t, d, 7).StoreLogs(entries(11, 5, 5)))
+		var wg sync.WaitGroup
+		wg.Go(func() { setTerm(t, d.Group(8), 3) }) // keeps the writer busy
+		time.Sleep(time.Millisecond)
+		wg.Go(func() {
+			if err := d.Retire(7, 1); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(time.Millisecond)
+		wg.Go(func() {
+			if err := d.Birth([]Birth{{7, 2, 20, 6}}); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		wantEntries(t, d.Group(7), 20, nil)
+		must(t, d.Group(7).StoreLogs(entries(21, 1, 6)))
+	})
 }
