@@ -22,7 +22,8 @@ type StagingOptions struct {
 	// FS is that of the state database: files must be on the same one to be
 	// ingested without a copy. Required.
 	FS vfs.FS
-	// Dir is the staging directory, this package's alone. Required.
+	// Dir is the staging directory, this package's alone, in a directory that lasts.
+	// Required.
 	Dir string
 	// Nonce is random and new for every process start: it keeps the names of
 	// stagings apart. Required.
