@@ -45,7 +45,7 @@ func newCable(b *testing.B) *cable {
 	w.a = New(options("n1", lis.Addr().String()))
 	w.b = New(options("n2", "127.0.0.1:1"))
 	server := grpc.NewServer(append(ServerOptions(), grpc.StatsHandler(&w.envelopes))...)
-	peerv1.RegisterPeerServer(server, &peerServer{serve: w.b.Serve})
+	peerv1.RegisterPeerServer(server, &peerServer{serve: w.b.Serve, snapshots: w.b.ServeSnapshot})
 	go func() { _ = server.Serve(lis) }()
 	b.Cleanup(func() {
 		w.a.Close()

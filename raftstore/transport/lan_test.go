@@ -39,6 +39,7 @@ type testNode struct {
 	cluster atomic.Value // string
 	opts    Options
 	net     *Network
+	wrap    func(net.Conn) net.Conn // of connections to this node, may be nil
 
 	mu     sync.Mutex
 	lis    *bufconn.Listener
@@ -47,10 +48,15 @@ type testNode struct {
 
 type peerServer struct {
 	peerv1.UnimplementedPeerServer
-	serve func(peerv1.Peer_ExchangeServer) error
+	serve     func(peerv1.Peer_ExchangeServer) error
+	snapshots func(peerv1.Peer_SendSnapshotServer) error
 }
 
 func (s *peerServer) Exchange(stream peerv1.Peer_ExchangeServer) error { return s.serve(stream) }
+
+func (s *peerServer) SendSnapshot(stream peerv1.Peer_SendSnapshotServer) error {
+	return s.snapshots(stream)
+}
 
 func nodeName(i int) shardmap.NodeID { return shardmap.NodeID(fmt.Sprintf("n%d", i+1)) }
 
@@ -125,7 +131,7 @@ func (x *testNode) startServer() { x.startServerWith(x.net.Serve) }
 func (x *testNode) startServerWith(serve func(peerv1.Peer_ExchangeServer) error) {
 	lis := bufconn.Listen(256 << 10)
 	server := grpc.NewServer(ServerOptions()...)
-	peerv1.RegisterPeerServer(server, &peerServer{serve: serve})
+	peerv1.RegisterPeerServer(server, &peerServer{serve: serve, snapshots: x.net.ServeSnapshot})
 	go func() { _ = server.Serve(lis) }()
 	x.mu.Lock()
 	x.lis, x.server = lis, server
@@ -150,7 +156,11 @@ func (x *testNode) dial(ctx context.Context) (net.Conn, error) {
 	if lis == nil {
 		return nil, errors.New("connection refused")
 	}
-	return lis.DialContext(ctx)
+	c, err := lis.DialContext(ctx)
+	if err == nil && x.wrap != nil {
+		c = x.wrap(c)
+	}
+	return c, err
 }
 
 // group registers a replica; its id is the node's number.

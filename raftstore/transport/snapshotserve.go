@@ -262,33 +262,27 @@ func (in *incoming) wait(data *handover) settled {
 	busy := settled{refusal: peerv1.Refusal_REFUSAL_BUSY, detail: "raft takes no snapshot"}
 	patience := time.NewTimer(raftPatience)
 	defer patience.Stop()
-	retry := time.NewTicker(queueAgain)
-	defer retry.Stop()
-	for {
-		refusal := in.group.accept(in, question{}, command, data)
-		if refusal == peerv1.Refusal_REFUSAL_NONE {
-			break
-		}
-		if refusal != peerv1.Refusal_REFUSAL_BUSY {
-			data.revoke()
-			return settled{refusal: refusal}
-		}
-		select {
-		case <-retry.C:
-		case <-patience.C:
-			return busy
-		case <-in.stream.Context().Done():
-			return busy
-		}
-	}
-	retry.Stop()
+	again := time.NewTicker(queueAgain)
+	defer again.Stop()
 	alive := time.NewTicker(in.net.opts.SnapshotStall / 4)
 	defer alive.Stop()
 	gone := in.stream.Context().Done()
-	for {
+	for queued := false; ; {
+		if !queued {
+			switch refusal := in.group.accept(in, question{}, command, data); refusal {
+			case peerv1.Refusal_REFUSAL_NONE:
+				queued = true
+				again.Stop()
+			case peerv1.Refusal_REFUSAL_BUSY:
+			default:
+				return settled{refusal: refusal}
+			}
+		}
 		select {
 		case s := <-in.settled:
 			return s
+		case <-again.C:
+			continue
 		case <-alive.C:
 			_ = in.stream.Send(&peerv1.SnapshotAnswer{}) // at work; who does not hear it gives up
 			continue
