@@ -301,7 +301,7 @@ func (s *Staging) verify(d Descriptor) ([]string, error) {
 		return nil, kverr.New(kverr.Internal, "its manifest describes another one")
 	}
 	paths := make([]string, len(m.files))
-	buf := make([]byte, maxPiece)
+	buf := make([]byte, 64<<10)
 	for i, f := range m.files {
 		paths[i] = s.path(d.Name, fileName(i))
 		got, err := sumFile(s.opts.FS, paths[i], buf)
