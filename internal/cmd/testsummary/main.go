@@ -1,7 +1,7 @@
 // Command testsummary reads `go test -json` on standard input, prints a line for
-// every package and the output of every test that failed, and ends on one line
-// that counts tests: "N passed, N failed, N skipped". It exits 1 unless every
-// package passed and at least one test ran.
+// every package and the output of every test that failed or never ended because
+// its process died, and ends on one line that counts tests: "N passed, N failed,
+// N skipped". It exits 1 unless every package passed and at least one test ran.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -102,5 +103,23 @@ func (t *tally) endPackage(e event, out io.Writer) {
 	case "fail":
 		t.brokenPackages++
 		fmt.Fprintf(out, "FAIL\t%s\t%.1fs\n%s", e.Package, e.Elapsed, strings.Join(t.output[testKey{e.Package, ""}], ""))
+		t.cutShort(e.Package, out)
+	}
+}
+
+// cutShort prints what the tests said whose end nobody reported: their process
+// died, and what it died of is in their output.
+func (t *tally) cutShort(pkg string, out io.Writer) {
+	var unfinished []string
+	for key := range t.output {
+		if key.pkg == pkg && key.test != "" {
+			unfinished = append(unfinished, key.test)
+		}
+	}
+	slices.Sort(unfinished)
+	for _, test := range unfinished {
+		key := testKey{pkg, test}
+		fmt.Fprintf(out, "DIED\t%s %s\n%s", pkg, test, strings.Join(t.output[key], ""))
+		delete(t.output, key)
 	}
 }

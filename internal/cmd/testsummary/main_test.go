@@ -16,6 +16,10 @@ func TestSummarize(t *testing.T) {
 		{"a failure shows its output", `{"Action":"output","Package":"p","Test":"A","Output":"because\n"}
 {"Action":"fail","Package":"p","Test":"A"}
 {"Action":"fail","Package":"p"}`, "0 passed, 1 failed, 0 skipped", false, "because"},
+		{"a process that dies in a test", `{"Action":"run","Package":"p","Test":"A"}
+{"Action":"output","Package":"p","Test":"A","Output":"SIGSEGV\n"}
+{"Action":"output","Package":"p","Output":"FAIL\tp\n"}
+{"Action":"fail","Package":"p"}`, "0 passed, 1 failed, 0 skipped", false, "DIED\tp A\nSIGSEGV\n"},
 		{"a package that does not build", `{"Action":"pass","Package":"p","Test":"A"}
 {"Action":"pass","Package":"p"}
 {"Action":"build-output","ImportPath":"q","Output":"q.go:1: syntax error\n"}
