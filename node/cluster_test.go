@@ -16,6 +16,7 @@ import (
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/api/wire"
 	"github.com/ringfort/ringfort/internal/kverr"
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 	"github.com/ringfort/ringfort/node/nodetest"
 	"github.com/ringfort/ringfort/shardmap"
 )

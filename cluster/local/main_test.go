@@ -9,6 +9,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ringfort/ringfort/cluster/local/localtest"
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 )
 
 // starterVariable makes the test binary a caller that runs Up in the directory

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 )
 
 func TestVirtualFollowsTheBubble(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/test/bufconn"
+
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

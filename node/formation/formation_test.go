@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ringfort/ringfort/internal/kverr"
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 	"github.com/ringfort/ringfort/shardmap"
 )
 

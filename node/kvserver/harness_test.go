@@ -19,6 +19,7 @@ import (
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/clock"
 	"github.com/ringfort/ringfort/internal/kverr"
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 	"github.com/ringfort/ringfort/raftstore"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"

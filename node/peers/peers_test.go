@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/ringfort/ringfort/internal/kverr"
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 	"github.com/ringfort/ringfort/node/doorway"
 	"github.com/ringfort/ringfort/raftstore/transport"
 	"github.com/ringfort/ringfort/shardmap"

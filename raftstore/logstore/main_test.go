@@ -9,6 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"go.uber.org/goleak"
+
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 	"github.com/ringfort/ringfort/shardmap"
 )
 

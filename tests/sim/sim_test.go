@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"testing"
 	"testing/synctest"
+
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 )
 
 var (
-	scenarios = flag.Int("sim.n", 100, "random scenarios to run")
+	scenarios = flag.Int("sim.n", defaultScenarios, "random scenarios to run")
 	firstSeed = flag.Uint64("sim.seed", 1, "seed of the first scenario; the others follow")
 	repeat    = flag.Int("sim.repeat", 1, "runs of each seed: a seed fixes the plan, not the schedule")
 	keep      = flag.String("sim.dir", filepath.Join(os.TempDir(), "ringfort-sim"), "where histories and logs of failures go")

@@ -16,6 +16,7 @@ import (
 
 	adminv1 "github.com/ringfort/ringfort/api/admin/v1"
 	"github.com/ringfort/ringfort/client"
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 	"github.com/ringfort/ringfort/shardmap"
 )
 

@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ringfort/ringfort/client"
+	_ "github.com/ringfort/ringfort/internal/racebubble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
