@@ -80,7 +80,7 @@ func (s adminService) Counters(context.Context, *adminv1.CountersRequest) (*admi
 	kv := s.n.kv.Counters()
 	resp := &adminv1.CountersResponse{
 		FramesIn: kv.Frames, Operations: kv.Operations, Writes: kv.Writes, Reads: kv.Reads, Overloaded: kv.Overloaded,
-		CpuUs: cpuMicros(), UptimeUs: uint64(max(0, (s.n.deps.Clock.Mono() - s.n.startedAt).Microseconds())),
+		CpuUs: cpuMicros(), UptimeUs: s.n.uptimeMicros(),
 	}
 	if store := s.n.store.Load(); store != nil {
 		c := store.Counters()

@@ -13,11 +13,12 @@ import (
 	"github.com/ringfort/ringfort/node/config"
 )
 
-// loadCredentials reads the files that the configuration names: what the gRPC
-// listener shows, and what peers' certificates are checked against.
-func loadCredentials(cfg *config.Config) (server, peer credentials.TransportCredentials, err error) {
+// loadCredentials reads the files that the configuration names: what the
+// listeners show, nil without TLS, and what peers' certificates are checked
+// against.
+func loadCredentials(cfg *config.Config) (server *tls.Config, peer credentials.TransportCredentials, err error) {
 	if !cfg.TLS() {
-		return insecure.NewCredentials(), insecure.NewCredentials(), nil
+		return nil, insecure.NewCredentials(), nil
 	}
 	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
 	if err != nil {
@@ -34,9 +35,17 @@ func loadCredentials(cfg *config.Config) (server, peer credentials.TransportCred
 			return nil, nil, kverr.New(kverr.Invalid, "--tls-ca: %s holds no certificate", cfg.TLSCA)
 		}
 	}
-	server = credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
+	server = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}
 	peer = credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13})
 	return server, peer, nil
+}
+
+// serverCredentials is what the gRPC listener shows.
+func serverCredentials(server *tls.Config) credentials.TransportCredentials {
+	if server == nil {
+		return insecure.NewCredentials()
+	}
+	return credentials.NewTLS(server.Clone())
 }
 
 func errStart(what string, err error) error { return fmt.Errorf("start: %s: %w", what, err) }

@@ -13,10 +13,11 @@
 //
 // # Order of starting
 //
-// Data directory (lock, identity) → listener → stored map, connections,
-// transport → stores, which start the groups found on disk → gossip → gRPC
-// servers → loops. An address in use is so found before anything is replayed,
-// and nobody is served before the groups exist.
+// Data directory (lock, identity) → listener → stored map → admin listener →
+// connections, transport → stores, which start the groups found on disk → gossip →
+// gRPC servers → loops. An address in use is so found before anything is replayed,
+// nobody is served before the groups exist, and a long replay can be looked into:
+// the admin listener answers from its opening on, "starting" at first.
 //
 // # Order of stopping
 //
@@ -25,7 +26,8 @@
 //  3. The client side closes: what is in progress is answered.
 //  4. Loops end. 5. Groups stop, the state is flushed, the databases close.
 //  6. The transport closes. 7. Gossip says goodbye.
-//  8. The peer side, the listener, connections and the directory close.
+//  8. The peer side, the listener and connections close; then the admin listener,
+//     so that a stop that hangs can be looked into, and the directory.
 //
 // Steps 1 to 3 share Config.StopTimeout; after it the rest happens without grace,
 // which loses nothing: it is what a crash would do.

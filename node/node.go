@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -25,10 +26,11 @@ import (
 
 // Node is one server. Its methods may be called once Started is closed.
 type Node struct {
-	cfg                    config.Config
-	deps                   Deps
-	log                    *slog.Logger
-	serverCreds, peerCreds credentials.TransportCredentials
+	cfg       config.Config
+	deps      Deps
+	log       *slog.Logger
+	serverTLS *tls.Config // nil without TLS
+	peerCreds credentials.TransportCredentials
 
 	self      shardmap.Node // complete once started
 	startedAt time.Duration // by Clock.Mono
@@ -48,6 +50,7 @@ type Node struct {
 	kv      *kvserver.Server
 	gossip  Gossip
 	servers *servers
+	admin   *admin // nil when there is no admin listener
 	seeds   *seeds
 	maps    *mapHolder
 
@@ -71,7 +74,7 @@ func New(cfg config.Config, deps Deps) (*Node, error) {
 	}
 	return &Node{
 		cfg: cfg, deps: deps, log: deps.Logger,
-		serverCreds: server, peerCreds: peer,
+		serverTLS: server, peerCreds: peer,
 		started:     make(chan struct{}),
 		failed:      make(chan error, 1),
 		applied:     make(chan struct{}, 1),

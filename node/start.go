@@ -30,11 +30,14 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return errors.Join(fmt.Errorf("listen on %s: %w", n.cfg.Listen, err), n.dir.Close())
 	}
 	n.describe(listener)
+	if err := n.openAdmin(); err != nil {
+		return errors.Join(err, listener.Close(), n.dir.Close())
+	}
 	n.connect()
 	if err := n.openStore(); err != nil {
 		n.network.Close()
 		n.pool.Close()
-		return errors.Join(err, listener.Close(), n.dir.Close())
+		return errors.Join(err, n.admin.close(), listener.Close(), n.dir.Close())
 	}
 	if err := n.openGossip(); err != nil {
 		stop, cancel := context.WithTimeout(context.Background(), n.cfg.StopTimeout)
@@ -42,12 +45,12 @@ func (n *Node) start(ctx context.Context) (err error) {
 		err = errors.Join(err, n.store.Load().Stop(stop))
 		n.network.Close()
 		n.pool.Close()
-		return errors.Join(err, listener.Close(), n.dir.Close())
+		return errors.Join(err, n.admin.close(), listener.Close(), n.dir.Close())
 	}
-	n.openServers(listener, n.serverCreds)
+	n.openServers(listener, serverCredentials(n.serverTLS))
 	n.startLoops(ctx)
 	n.log.Info("node started", "id", n.self.ID, "cluster", n.clusterID(), "phase", n.phase(),
-		"address", n.self.Address, "gossip", n.self.Gossip, "data_dir", n.cfg.DataDir)
+		"address", n.self.Address, "gossip", n.self.Gossip, "admin", n.admin.addr(), "data_dir", n.cfg.DataDir)
 	close(n.started)
 	return nil
 }

@@ -5,9 +5,13 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/ringfort/ringfort/api/admin/v1"
 	"github.com/ringfort/ringfort/api/wire"
+	"github.com/ringfort/ringfort/raftstore"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -19,8 +23,13 @@ const (
 	phaseStopping      = "stopping"
 )
 
-// statusAtOnce bounds the nodes asked at the same time.
-const statusAtOnce = 32
+const (
+	// statusAtOnce bounds the nodes asked at the same time.
+	statusAtOnce = 32
+	// usagePatience is how long a status waits for fresh figures of the disk, which
+	// may hang.
+	usagePatience = 100 * time.Millisecond
+)
 
 func (n *Node) phase() string {
 	switch {
@@ -38,17 +47,14 @@ func (n *Node) phase() string {
 func (n *Node) status() *adminv1.NodeStatusResponse {
 	resp := &adminv1.NodeStatusResponse{
 		Node: wire.NodeToProto(n.self), ClusterId: n.clusterID(), Version: n.deps.Version,
-		MapEpoch: n.maps.Map().Epoch(), Phase: n.phase(),
+		MapEpoch: n.maps.Map().Epoch(), Phase: n.phase(), AdminAddress: n.admin.addr(), UptimeUs: n.uptimeMicros(),
 	}
 	if store := n.store.Load(); store != nil {
 		for _, g := range store.Groups() {
-			st := g.Status()
-			resp.Replicas = append(resp.Replicas, &adminv1.ReplicaStatus{
-				Shard: uint64(st.Shard), Replica: uint64(st.Replica), NodeId: string(n.self.ID), State: st.State,
-				Term: st.Term, LastIndex: st.LastIndex, Commit: st.Commit, Applied: st.Applied,
-				LeaderNode: string(st.Leader), Ready: st.Ready, NoQuorumUs: uint64(st.NoQuorumFor.Microseconds()),
-			})
+			resp.Replicas = append(resp.Replicas, n.replicaStatus(g.Status()))
 		}
+		db := store.Databases(usagePatience)
+		resp.Disk = &adminv1.DiskUsage{LogBytes: db.LogBytes(), StateBytes: db.StateBytes()}
 	}
 	for _, m := range n.gossip.Members() {
 		resp.Members = append(resp.Members, &adminv1.GossipMember{
@@ -56,6 +62,24 @@ func (n *Node) status() *adminv1.NodeStatusResponse {
 		})
 	}
 	return resp
+}
+
+func (n *Node) replicaStatus(st raftstore.Status) *adminv1.ReplicaStatus {
+	r := &adminv1.ReplicaStatus{
+		Shard: uint64(st.Shard), Replica: uint64(st.Replica), NodeId: string(n.self.ID), State: st.State,
+		Term: st.Term, FirstIndex: st.FirstIndex, LastIndex: st.LastIndex, Commit: st.Commit, Applied: st.Applied,
+		LeaderNode: string(st.Leader), Ready: st.Ready, NoQuorumUs: uint64(st.NoQuorumFor.Microseconds()),
+		QueuedWrites: uint64(st.QueuedWrites), QueuedBytes: uint64(st.QueuedBytes),
+		RequestRecords: uint64(st.Requests.Records), RequestClients: uint64(st.Requests.Clients),
+	}
+	if st.LogBytes >= 0 {
+		r.LogBytes = proto.Uint64(uint64(st.LogBytes))
+	}
+	return r
+}
+
+func (n *Node) uptimeMicros() uint64 {
+	return uint64(max(0, (n.deps.Clock.Mono() - n.startedAt).Microseconds()))
 }
 
 // clusterStatus asks all nodes known, by registry or gossip, and merges what they
@@ -116,6 +140,8 @@ func summarise(m *shardmap.Map, node shardmap.Node, alive bool, answer *adminv1.
 	s := &adminv1.NodeSummary{Node: wire.NodeToProto(node), Reachable: answer != nil, Alive: alive || answer != nil}
 	if answer != nil {
 		s.Node, s.Version, s.MapEpoch = answer.GetNode(), answer.GetVersion(), answer.GetMapEpoch()
+		s.Phase, s.AdminAddress = answer.GetPhase(), answer.GetAdminAddress()
+		s.UptimeUs, s.Disk = answer.GetUptimeUs(), answer.GetDisk()
 		s.Replicas = uint32(len(answer.GetReplicas()))
 		for _, r := range answer.GetReplicas() {
 			if r.GetState() == "leader" {

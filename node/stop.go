@@ -67,6 +67,7 @@ func (n *Node) shutdown(grace context.Context, crash bool) error {
 	note("listener", n.servers.door.Close())
 	n.servers.serving.Wait()
 	n.pool.Close()
+	note("admin", n.admin.close())
 	note("data directory", n.dir.Close())
 	n.log.Info("stopped")
 	return errors.Join(faults...)

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/node/config"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -146,6 +149,57 @@ func TestDepsFaultsAreAllListed(t *testing.T) {
 	for _, want := range []string{"FS", "Clock", "Random", "Listen", "Dial", "StartGossip", "Fatal"} {
 		if err == nil || !strings.Contains(err.Error(), "Deps."+want+" is required") {
 			t.Errorf("%s is not in: %v", want, err)
+		}
+	}
+}
+
+func TestAdminAddressIsOneThatCanBeReached(t *testing.T) {
+	for _, c := range []struct{ asked, bound, advertised, want string }{
+		{"127.0.0.1:7481", "127.0.0.1:7481", "127.0.0.1:7401", "127.0.0.1:7481"},
+		{"127.0.0.1:7481", "127.0.0.1:40000", "127.0.0.1:7401", "127.0.0.1:40000"}, // the default was taken
+		{"127.0.0.1:0", "127.0.0.1:40000", "127.0.0.1:7401", "127.0.0.1:40000"},
+		{":7481", "[::]:7481", "10.0.0.1:7401", "10.0.0.1:7481"},
+		{"0.0.0.0:0", "0.0.0.0:40000", "a.example:7401", "a.example:40000"},
+		{"[::]:9", "[::]:9", "[2001:db8::1]:7401", "[2001:db8::1]:9"},
+		{"n1.test:9", "bufconn", "n1.test:7401", "n1.test:9"},
+	} {
+		if got := adminAddress(c.asked, textAddr(c.bound), c.advertised); got != c.want {
+			t.Errorf("%s bound to %s: %s, want %s", c.asked, c.bound, got, c.want)
+		}
+	}
+}
+
+type textAddr string
+
+func (textAddr) Network() string  { return "tcp" }
+func (a textAddr) String() string { return string(a) }
+
+// Nobody asked for the default admin address, so it keeps no node from starting;
+// one that was asked for does.
+func TestOnlyTheDefaultAdminAddressMayGiveWay(t *testing.T) {
+	taken := &net.OpError{Op: "listen", Err: syscall.EADDRINUSE}
+	for _, c := range []struct {
+		wanted string
+		err    error
+		opened string
+	}{
+		{config.DefaultAdminListen, nil, config.DefaultAdminListen},
+		{config.DefaultAdminListen, taken, "127.0.0.1:0"},
+		{config.DefaultAdminListen, syscall.EACCES, ""},
+		{"127.0.0.1:9", taken, ""},
+	} {
+		n := &Node{log: slog.New(slog.DiscardHandler), cfg: config.Config{AdminListen: c.wanted}}
+		opened := ""
+		n.deps.Listen = func(address string) (net.Listener, error) {
+			if address == c.wanted && c.err != nil {
+				return nil, c.err
+			}
+			opened = address
+			return nil, nil
+		}
+		_, err := n.listenAdmin()
+		if opened != c.opened || (err == nil) != (c.opened != "") || err != nil && !errors.Is(err, c.err) {
+			t.Errorf("%s, %v: opened %q, %v", c.wanted, c.err, opened, err)
 		}
 	}
 }

@@ -107,6 +107,7 @@ func (g *Group) publish() {
 	index, _ := g.machine.Applied()
 	g.view.Store(&view{
 		applied: index, version: g.machine.LastVersion(), time: g.machine.ShardTime(), record: g.machine.Record(),
+		requests: g.machine.Requests(),
 	})
 }
 

@@ -56,6 +56,8 @@ type view struct {
 	version uint64
 	time    uint64
 	record  shardmap.Record
+
+	requests state.RequestStats
 }
 
 // open starts the group on what is on disk. Its record, boundary and stable
@@ -170,7 +172,11 @@ func (g *Group) Status() Status {
 		Shard: g.shard, Replica: g.replica, State: stateName(g.raft.State()),
 		Term: g.raft.CurrentTerm(), LastIndex: g.raft.LastIndex(), Commit: g.raft.CommitIndex(),
 		Applied: v.applied, NoQuorumFor: g.noQuorumFor(),
+		LogBytes: -1, Requests: v.requests,
 	}
+	st.FirstIndex, _ = g.log.FirstIndex() // from memory: it does not fail
+	st.QueuedWrites, st.QueuedBytes = g.queue.size()
+	st.QueuedReads = g.reads.size()
 	if h, ok := g.Leader(); ok {
 		st.Leader = h.Node
 	}

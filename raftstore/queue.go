@@ -143,6 +143,13 @@ func signal(ch chan struct{}) {
 	}
 }
 
+// size is how many writes wait or are in flight, and their bytes.
+func (q *writeQueue) size() (ops, bytes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.mu.ops, q.mu.bytes
+}
+
 // idle reports whether no write waits or is in flight.
 func (q *writeQueue) idle() bool {
 	q.mu.Lock()

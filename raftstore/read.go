@@ -97,6 +97,13 @@ func (b *readBacklog) hasPending() bool {
 	return len(b.mu.pending) > 0
 }
 
+// size is how many keys of reads wait.
+func (b *readBacklog) size() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.keys
+}
+
 func (b *readBacklog) park(index uint64, calls []*readCall) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

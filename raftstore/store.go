@@ -37,7 +37,8 @@ type Store struct {
 	inspector *inspector
 	source    *snapshot.Source  // of what is sent to peers
 	staging   *snapshot.Staging // of what peers send
-	loops     sync.WaitGroup    // sweep, flusher, inspector
+	sampler   *sampler
+	loops     sync.WaitGroup // sweep, flusher, inspector
 	stopSweep chan struct{}
 	proposals atomic.Uint64
 	counters  struct {
@@ -76,6 +77,7 @@ func Open(o Options) (*Store, error) {
 	if err := s.openDatabases(); err != nil {
 		return nil, err
 	}
+	s.sampler = newSampler(s.sample)
 	s.confirmer = newConfirmer(s)
 	s.readers = newReadPool(o.ReadWorkers)
 	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run} {
@@ -278,6 +280,7 @@ func (s *Store) Stop(ctx context.Context) error {
 		err = errors.Join(err, s.flush())
 	}
 	close(s.closing)
+	s.sampler.close() // it may have waited for what closing lets go on
 	err = errors.Join(err, s.state.Close(), s.log.Close())
 	s.files.Unref()
 	s.cache.Unref()

@@ -53,6 +53,16 @@ type Status struct {
 	Applied   uint64
 	Leader    shardmap.NodeID // empty when unknown
 	Ready     bool            // leads, and its own term's first entry is applied
+	// FirstIndex is the oldest index whose term the log still knows.
+	FirstIndex uint64
+	// LogBytes is the size of the log, negative while it is not known.
+	LogBytes int64
+	// QueuedWrites and QueuedBytes wait for the proposer or are in flight.
+	QueuedWrites, QueuedBytes int
+	// QueuedReads is the keys of reads that wait.
+	QueuedReads int
+	// Requests is the size of the request table as of Applied.
+	Requests state.RequestStats
 	// NoQuorumFor is how long the group has had no leader with a quorum, as far
 	// as this replica can tell; 0 while it has one.
 	NoQuorumFor time.Duration

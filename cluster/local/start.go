@@ -70,7 +70,7 @@ func (c *Cluster) start(ctx context.Context, st *state, nodes []*nodeState, cfg 
 		failed := c.awaitAnswers(ctx, nodes, offsets)
 		snatched, err := sortFailures(nodes, failed)
 		if len(snatched) == 0 || round == maxPortRounds {
-			return errors.Join(failed...)
+			return errors.Join(errors.Join(failed...), c.save(st))
 		}
 		if err != nil {
 			return err
@@ -117,6 +117,7 @@ func (c *Cluster) arguments(st *state, n *nodeState) []string {
 		"--data-dir", c.DataDir(n.Name),
 		"--listen", n.Listen,
 		"--gossip-listen", n.Gossip,
+		"--admin-listen", "127.0.0.1:0", // it says which port it got; NodeFlags may choose one
 	}
 	if seeds := st.seeds(n); seeds != "" {
 		args = append(args, "--join", seeds)
@@ -153,7 +154,11 @@ func (c *Cluster) awaitAnswer(ctx context.Context, n *nodeState, offset int64) e
 		}
 		// A stranger on the same port answers under another name, or is no node.
 		answer, err := nodeStatus(ctx, admin)
-		return err == nil && answer.GetNode().GetName() == n.Name, nil
+		if err != nil || answer.GetNode().GetName() != n.Name {
+			return false, nil
+		}
+		n.Admin = answer.GetAdminAddress()
+		return true, nil
 	})
 	if ctx.Err() != nil && err != nil {
 		return &NotReadyError{

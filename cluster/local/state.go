@@ -30,6 +30,7 @@ type nodeState struct {
 	Name      string    `json:"name"`
 	Listen    string    `json:"listen"`
 	Gossip    string    `json:"gossip_listen"`
+	Admin     string    `json:"admin_address,omitempty"` // as the node said after its start
 	Process   process   `json:"process"`
 	StartedAt time.Time `json:"started_at,omitzero"`
 	// Stopped tells a node that was stopped on purpose from one that died.

@@ -13,12 +13,15 @@ type NodeStatus struct {
 	Name string `json:"name"`
 	// State is "running", "paused", "dead" (ended without being asked to),
 	// "stopped" (asked to) or "new" (never started).
-	State     string    `json:"state"`
-	PID       int       `json:"pid,omitempty"`
-	Address   string    `json:"address"`
-	StartedAt time.Time `json:"started_at,omitzero"`
-	DataDir   string    `json:"data_dir"`
-	Log       string    `json:"log"`
+	State   string `json:"state"`
+	PID     int    `json:"pid,omitempty"`
+	Address string `json:"address"`
+	// AdminAddress is where it serves metrics over HTTP: as it says, or, while it
+	// is paused, as it said after its start. Empty when it does not run.
+	AdminAddress string    `json:"admin_address"`
+	StartedAt    time.Time `json:"started_at,omitzero"`
+	DataDir      string    `json:"data_dir"`
+	Log          string    `json:"log"`
 	// What the node answered, when it runs and answers.
 	NodeID  string `json:"node_id,omitempty"`
 	Phase   string `json:"phase,omitempty"`
@@ -42,7 +45,7 @@ func (c *Cluster) Status(ctx context.Context) ([]NodeStatus, error) {
 			DataDir: c.DataDir(n.Name), Log: c.LogPath(n.Name),
 		}
 		if nodes[i].State == stateRunning || nodes[i].State == statePaused {
-			nodes[i].PID = n.Process.PID
+			nodes[i].PID, nodes[i].AdminAddress = n.Process.PID, n.Admin
 		}
 		if nodes[i].State == stateRunning {
 			wait.Go(func() { nodes[i].ask(ctx) })
@@ -90,5 +93,6 @@ func (s *NodeStatus) ask(ctx context.Context) {
 		s.Problem = wire.ErrorFromStatus(err, wire.Unsent).Error()
 		return
 	}
+	s.AdminAddress = answer.GetAdminAddress()
 	s.NodeID, s.Phase, s.Version = answer.GetNode().GetId(), answer.GetPhase(), answer.GetVersion()
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/ringfort/ringfort/raftstore/state"
 )
 
+// DefaultAdminListen is where a node serves HTTP unless it is told otherwise.
+const DefaultAdminListen = "127.0.0.1:7481"
+
 // Config is what a node is told. Parse fills in the defaults.
 type Config struct {
 	// Name is for people: it shows in status and logs. Default: the host's name.
@@ -22,6 +25,9 @@ type Config struct {
 	Listen string
 	// GossipListen is the host:port for gossip, TCP and UDP.
 	GossipListen string
+	// AdminListen is the host:port for HTTP: metrics, readiness, profiles. Empty:
+	// none. DefaultAdminListen is a wish: where it is taken a free port is used.
+	AdminListen string
 	// Advertise and AdvertiseGossip are where others reach the two; empty means
 	// where the node listens.
 	Advertise       string
@@ -81,6 +87,7 @@ func (c *Config) faults() []string {
 	}{
 		{"--listen", c.Listen, true, true},
 		{"--gossip-listen", c.GossipListen, true, true},
+		{"--admin-listen", c.AdminListen, false, true},
 		{"--advertise", c.Advertise, false, false},
 		{"--advertise-gossip", c.AdvertiseGossip, false, false},
 	} {
@@ -128,6 +135,10 @@ func (c *Config) exposureFaults(f *faultList) {
 	if exposed(c.Listen) && !c.TLS() {
 		f.add("--listen %s can be reached from other machines: give --tls-cert and --tls-key, or --insecure if the "+
 			"network is trusted", c.Listen)
+	}
+	if exposed(c.AdminListen) {
+		f.add("--admin-listen %s can be reached from other machines and asks nobody who they are: give --insecure if the "+
+			"network is trusted", c.AdminListen)
 	}
 	if exposed(c.GossipListen) {
 		f.add("--gossip-listen %s can be reached from other machines and gossip is not encrypted yet: give --insecure "+

@@ -36,7 +36,8 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Config{
 		Name: "host1", DataDir: "ringfort-data", Listen: "127.0.0.1:7401", GossipListen: "127.0.0.1:7501",
-		LogLevel: slog.LevelInfo, LogFormat: "text", ElectionTimeout: 500 * time.Millisecond,
+		AdminListen: "127.0.0.1:7481",
+		LogLevel:    slog.LevelInfo, LogFormat: "text", ElectionTimeout: 500 * time.Millisecond,
 		MaxKeyBytes: 4096, MaxValueBytes: 1 << 20, StopTimeout: 10 * time.Second, EntriesInFlight: 1,
 		MaxLogBytes: 256 << 20, LogBytesPerShard: 16 << 20, FlushInterval: 30 * time.Second, SnapshotRate: 64 << 20,
 	}
@@ -144,6 +145,12 @@ func TestListenersBeyondThisMachine(t *testing.T) {
 		{[]string{"--gossip-listen", "10.0.0.1:7401", "--tls-cert", "c", "--tls-key", "k"}, false},
 		{[]string{"--listen", "10.0.0.1:1", "--gossip-listen", "10.0.0.1:2", "--insecure"}, true},
 		{[]string{"--listen", "10.0.0.1:1", "--insecure=false"}, false},
+		{[]string{"--admin-listen", "10.0.0.1:1"}, false},
+		{[]string{"--admin-listen", "10.0.0.1:1", "--tls-cert", "c", "--tls-key", "k"}, false}, // profiles for everybody
+		{[]string{"--admin-listen", ":7481", "--insecure"}, true},
+		{[]string{"--admin-listen", "localhost:0"}, true},
+		{[]string{"--admin-listen", "off"}, true},
+		{[]string{"--admin-listen", "7481"}, false},
 	} {
 		if _, err := parse(nil, c.args...); (err == nil) != c.ok {
 			t.Errorf("%v: %v", c.args, err)

@@ -32,6 +32,9 @@ var settings = []setting{
 		set: text(func(c *Config) *string { return &c.Listen })},
 	{name: "gossip-listen", value: "HOST:PORT", def: "127.0.0.1:7501", help: "gossip listener, TCP and UDP",
 		set: text(func(c *Config) *string { return &c.GossipListen })},
+	{name: "admin-listen", value: "HOST:PORT", def: DefaultAdminListen,
+		help: "HTTP listener for metrics, readiness and profiles, or off; where the default is taken, a free port",
+		set:  setAdminListen},
 	{name: "advertise", value: "HOST:PORT", help: "where others reach --listen (default: the same)",
 		set: text(func(c *Config) *string { return &c.Advertise })},
 	{name: "advertise-gossip", value: "HOST:PORT", help: "where others reach --gossip-listen (default: the same)",
@@ -137,6 +140,14 @@ func setJoin(c *Config, v string) error {
 			c.Join = append(c.Join, seed)
 		}
 	}
+	return nil
+}
+
+func setAdminListen(c *Config, v string) error {
+	if v == "off" {
+		v = ""
+	}
+	c.AdminListen = v
 	return nil
 }
 

@@ -127,6 +127,16 @@ func (d *DB) Info(group uint64) Info {
 	return info
 }
 
+// Metrics are Pebble's; false when the database is dead or closed. It may wait
+// for the disk: Pebble collects them under locks that it holds over I/O.
+func (d *DB) Metrics() (*pebble.Metrics, bool) {
+	if d.enter() != nil {
+		return nil, false
+	}
+	defer d.users.Done()
+	return d.pebble.Metrics(), true
+}
+
 // OldestPendingSync is how long the oldest write has waited for the disk, 0 when
 // none is waiting. An idle database syncs a probe each second, so a hung disk
 // shows without work (D1).

@@ -55,6 +55,8 @@ func TestNodeRefusals(t *testing.T) {
 		"locked":         {node(filepath.Join(theCluster.dir, "n1", "data"), free()), 3, ""},
 		"address in use": {node(fresh, busy.Addr().String()), 4, ""},
 		"not loopback":   {node(fresh, "0.0.0.0:0"), 2, "insecure"},
+		"admin in use":   {append(node(fresh, free()), "--admin-listen", busy.Addr().String()), 4, "--admin-listen"},
+		"open admin":     {append(node(fresh, free()), "--admin-listen", "0.0.0.0:0"), 2, "insecure"},
 	} {
 		if out, code := kvnode(t, c.args...); code != c.code || !strings.Contains(out, c.want) {
 			t.Errorf("%s: exit code %d, want %d:\n%s", name, code, c.code, out)

@@ -278,7 +278,13 @@ type NodeSummary struct {
 	Replicas uint32 `protobuf:"varint,6,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	Leaders  uint32 `protobuf:"varint,7,opt,name=leaders,proto3" json:"leaders,omitempty"`
 	// Why it holds nothing, or what it waits for; empty when there is nothing to say.
-	Note          string `protobuf:"bytes,8,opt,name=note,proto3" json:"note,omitempty"`
+	Note string `protobuf:"bytes,8,opt,name=note,proto3" json:"note,omitempty"`
+	// The rest is the node's own word, as in NodeStatusResponse; empty when it did
+	// not answer.
+	Phase         string     `protobuf:"bytes,9,opt,name=phase,proto3" json:"phase,omitempty"`
+	AdminAddress  string     `protobuf:"bytes,10,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	UptimeUs      uint64     `protobuf:"varint,11,opt,name=uptime_us,json=uptimeUs,proto3" json:"uptime_us,omitempty"`
+	Disk          *DiskUsage `protobuf:"bytes,12,opt,name=disk,proto3" json:"disk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,6 +373,34 @@ func (x *NodeSummary) GetNote() string {
 		return x.Note
 	}
 	return ""
+}
+
+func (x *NodeSummary) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *NodeSummary) GetAdminAddress() string {
+	if x != nil {
+		return x.AdminAddress
+	}
+	return ""
+}
+
+func (x *NodeSummary) GetUptimeUs() uint64 {
+	if x != nil {
+		return x.UptimeUs
+	}
+	return 0
+}
+
+func (x *NodeSummary) GetDisk() *DiskUsage {
+	if x != nil {
+		return x.Disk
+	}
+	return nil
 }
 
 type ShardSummary struct {
@@ -465,20 +499,30 @@ func (x *ShardSummary) GetReplicas() []*ReplicaStatus {
 }
 
 type ReplicaStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Shard         uint64                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
-	Replica       uint64                 `protobuf:"varint,2,opt,name=replica,proto3" json:"replica,omitempty"`
-	NodeId        string                 `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
-	Term          uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
-	LastIndex     uint64                 `protobuf:"varint,6,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
-	Commit        uint64                 `protobuf:"varint,7,opt,name=commit,proto3" json:"commit,omitempty"`
-	Applied       uint64                 `protobuf:"varint,8,opt,name=applied,proto3" json:"applied,omitempty"`
-	LeaderNode    string                 `protobuf:"bytes,9,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"`
-	Ready         bool                   `protobuf:"varint,10,opt,name=ready,proto3" json:"ready,omitempty"`
-	NoQuorumUs    uint64                 `protobuf:"varint,11,opt,name=no_quorum_us,json=noQuorumUs,proto3" json:"no_quorum_us,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Shard      uint64                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Replica    uint64                 `protobuf:"varint,2,opt,name=replica,proto3" json:"replica,omitempty"`
+	NodeId     string                 `protobuf:"bytes,3,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	State      string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	Term       uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	LastIndex  uint64                 `protobuf:"varint,6,opt,name=last_index,json=lastIndex,proto3" json:"last_index,omitempty"`
+	Commit     uint64                 `protobuf:"varint,7,opt,name=commit,proto3" json:"commit,omitempty"`
+	Applied    uint64                 `protobuf:"varint,8,opt,name=applied,proto3" json:"applied,omitempty"`
+	LeaderNode string                 `protobuf:"bytes,9,opt,name=leader_node,json=leaderNode,proto3" json:"leader_node,omitempty"`
+	Ready      bool                   `protobuf:"varint,10,opt,name=ready,proto3" json:"ready,omitempty"`
+	NoQuorumUs uint64                 `protobuf:"varint,11,opt,name=no_quorum_us,json=noQuorumUs,proto3" json:"no_quorum_us,omitempty"`
+	// The oldest index of which the log still knows the term; entries follow it.
+	FirstIndex uint64 `protobuf:"varint,12,opt,name=first_index,json=firstIndex,proto3" json:"first_index,omitempty"`
+	// Bytes of the log; unset when the node does not know them.
+	LogBytes *uint64 `protobuf:"varint,13,opt,name=log_bytes,json=logBytes,proto3,oneof" json:"log_bytes,omitempty"`
+	// Writes that wait for the leader's proposer or are in flight.
+	QueuedWrites uint64 `protobuf:"varint,14,opt,name=queued_writes,json=queuedWrites,proto3" json:"queued_writes,omitempty"`
+	QueuedBytes  uint64 `protobuf:"varint,15,opt,name=queued_bytes,json=queuedBytes,proto3" json:"queued_bytes,omitempty"`
+	// Answers kept for repeated requests, and the clients they belong to.
+	RequestRecords uint64 `protobuf:"varint,16,opt,name=request_records,json=requestRecords,proto3" json:"request_records,omitempty"`
+	RequestClients uint64 `protobuf:"varint,17,opt,name=request_clients,json=requestClients,proto3" json:"request_clients,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReplicaStatus) Reset() {
@@ -588,6 +632,48 @@ func (x *ReplicaStatus) GetNoQuorumUs() uint64 {
 	return 0
 }
 
+func (x *ReplicaStatus) GetFirstIndex() uint64 {
+	if x != nil {
+		return x.FirstIndex
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetLogBytes() uint64 {
+	if x != nil && x.LogBytes != nil {
+		return *x.LogBytes
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetQueuedWrites() uint64 {
+	if x != nil {
+		return x.QueuedWrites
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetQueuedBytes() uint64 {
+	if x != nil {
+		return x.QueuedBytes
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetRequestRecords() uint64 {
+	if x != nil {
+		return x.RequestRecords
+	}
+	return 0
+}
+
+func (x *ReplicaStatus) GetRequestClients() uint64 {
+	if x != nil {
+		return x.RequestClients
+	}
+	return 0
+}
+
 type NodeStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -633,7 +719,11 @@ type NodeStatusResponse struct {
 	Replicas  []*ReplicaStatus       `protobuf:"bytes,5,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	Members   []*GossipMember        `protobuf:"bytes,6,rep,name=members,proto3" json:"members,omitempty"`
 	// "uninitialized", "forming", "serving", "stopping"
-	Phase         string `protobuf:"bytes,7,opt,name=phase,proto3" json:"phase,omitempty"`
+	Phase string `protobuf:"bytes,7,opt,name=phase,proto3" json:"phase,omitempty"`
+	// Where it serves metrics and profiles over HTTP; empty when it does not.
+	AdminAddress  string     `protobuf:"bytes,8,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
+	UptimeUs      uint64     `protobuf:"varint,9,opt,name=uptime_us,json=uptimeUs,proto3" json:"uptime_us,omitempty"`
+	Disk          *DiskUsage `protobuf:"bytes,10,opt,name=disk,proto3" json:"disk,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -717,6 +807,82 @@ func (x *NodeStatusResponse) GetPhase() string {
 	return ""
 }
 
+func (x *NodeStatusResponse) GetAdminAddress() string {
+	if x != nil {
+		return x.AdminAddress
+	}
+	return ""
+}
+
+func (x *NodeStatusResponse) GetUptimeUs() uint64 {
+	if x != nil {
+		return x.UptimeUs
+	}
+	return 0
+}
+
+func (x *NodeStatusResponse) GetDisk() *DiskUsage {
+	if x != nil {
+		return x.Disk
+	}
+	return nil
+}
+
+// DiskUsage is what a node's databases take, as of a moment ago.
+type DiskUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Logs of all shards.
+	LogBytes uint64 `protobuf:"varint,1,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
+	// Data of all shards.
+	StateBytes    uint64 `protobuf:"varint,2,opt,name=state_bytes,json=stateBytes,proto3" json:"state_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiskUsage) Reset() {
+	*x = DiskUsage{}
+	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiskUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiskUsage) ProtoMessage() {}
+
+func (x *DiskUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiskUsage.ProtoReflect.Descriptor instead.
+func (*DiskUsage) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DiskUsage) GetLogBytes() uint64 {
+	if x != nil {
+		return x.LogBytes
+	}
+	return 0
+}
+
+func (x *DiskUsage) GetStateBytes() uint64 {
+	if x != nil {
+		return x.StateBytes
+	}
+	return 0
+}
+
 type GossipMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -729,7 +895,7 @@ type GossipMember struct {
 
 func (x *GossipMember) Reset() {
 	*x = GossipMember{}
-	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +907,7 @@ func (x *GossipMember) String() string {
 func (*GossipMember) ProtoMessage() {}
 
 func (x *GossipMember) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +920,7 @@ func (x *GossipMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GossipMember.ProtoReflect.Descriptor instead.
 func (*GossipMember) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GossipMember) GetNodeId() string {
@@ -793,7 +959,7 @@ type CountersRequest struct {
 
 func (x *CountersRequest) Reset() {
 	*x = CountersRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +971,7 @@ func (x *CountersRequest) String() string {
 func (*CountersRequest) ProtoMessage() {}
 
 func (x *CountersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +984,7 @@ func (x *CountersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
 func (*CountersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 type CountersResponse struct {
@@ -848,7 +1014,7 @@ type CountersResponse struct {
 
 func (x *CountersResponse) Reset() {
 	*x = CountersResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1026,7 @@ func (x *CountersResponse) String() string {
 func (*CountersResponse) ProtoMessage() {}
 
 func (x *CountersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1039,7 @@ func (x *CountersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountersResponse.ProtoReflect.Descriptor instead.
 func (*CountersResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CountersResponse) GetFramesIn() uint64 {
@@ -992,7 +1158,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1170,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1183,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TransferLeaderRequest) GetShard() uint64 {
@@ -1042,7 +1208,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1220,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1233,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -1092,7 +1258,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\tmap_epoch\x18\x02 \x01(\x04R\bmapEpoch\x12-\n" +
 	"\x12replication_factor\x18\x03 \x01(\rR\x11replicationFactor\x12+\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x15.admin.v1.NodeSummaryR\x05nodes\x12.\n" +
-	"\x06shards\x18\x05 \x03(\v2\x16.admin.v1.ShardSummaryR\x06shards\"\xe7\x01\n" +
+	"\x06shards\x18\x05 \x03(\v2\x16.admin.v1.ShardSummaryR\x06shards\"\xe8\x02\n" +
 	"\vNodeSummary\x12#\n" +
 	"\x04node\x18\x01 \x01(\v2\x0f.kv.v1.NodeInfoR\x04node\x12\x1c\n" +
 	"\treachable\x18\x02 \x01(\bR\treachable\x12\x14\n" +
@@ -1101,7 +1267,12 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\tmap_epoch\x18\x05 \x01(\x04R\bmapEpoch\x12\x1a\n" +
 	"\breplicas\x18\x06 \x01(\rR\breplicas\x12\x18\n" +
 	"\aleaders\x18\a \x01(\rR\aleaders\x12\x12\n" +
-	"\x04note\x18\b \x01(\tR\x04note\"\xf6\x01\n" +
+	"\x04note\x18\b \x01(\tR\x04note\x12\x14\n" +
+	"\x05phase\x18\t \x01(\tR\x05phase\x12#\n" +
+	"\radmin_address\x18\n" +
+	" \x01(\tR\fadminAddress\x12\x1b\n" +
+	"\tuptime_us\x18\v \x01(\x04R\buptimeUs\x12'\n" +
+	"\x04disk\x18\f \x01(\v2\x13.admin.v1.DiskUsageR\x04disk\"\xf6\x01\n" +
 	"\fShardSummary\x12*\n" +
 	"\x06record\x18\x01 \x01(\v2\x12.kv.v1.ShardRecordR\x06record\x12\x1f\n" +
 	"\vleader_node\x18\x02 \x01(\tR\n" +
@@ -1111,7 +1282,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x05ready\x18\x05 \x01(\bR\x05ready\x12 \n" +
 	"\fno_quorum_us\x18\x06 \x01(\x04R\n" +
 	"noQuorumUs\x123\n" +
-	"\breplicas\x18\a \x03(\v2\x17.admin.v1.ReplicaStatusR\breplicas\"\xac\x02\n" +
+	"\breplicas\x18\a \x03(\v2\x17.admin.v1.ReplicaStatusR\breplicas\"\x97\x04\n" +
 	"\rReplicaStatus\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\x04R\x05shard\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\x04R\areplica\x12\x17\n" +
@@ -1127,8 +1298,17 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x05ready\x18\n" +
 	" \x01(\bR\x05ready\x12 \n" +
 	"\fno_quorum_us\x18\v \x01(\x04R\n" +
-	"noQuorumUs\"\x13\n" +
-	"\x11NodeStatusRequest\"\x8c\x02\n" +
+	"noQuorumUs\x12\x1f\n" +
+	"\vfirst_index\x18\f \x01(\x04R\n" +
+	"firstIndex\x12 \n" +
+	"\tlog_bytes\x18\r \x01(\x04H\x00R\blogBytes\x88\x01\x01\x12#\n" +
+	"\rqueued_writes\x18\x0e \x01(\x04R\fqueuedWrites\x12!\n" +
+	"\fqueued_bytes\x18\x0f \x01(\x04R\vqueuedBytes\x12'\n" +
+	"\x0frequest_records\x18\x10 \x01(\x04R\x0erequestRecords\x12'\n" +
+	"\x0frequest_clients\x18\x11 \x01(\x04R\x0erequestClientsB\f\n" +
+	"\n" +
+	"_log_bytes\"\x13\n" +
+	"\x11NodeStatusRequest\"\xf7\x02\n" +
 	"\x12NodeStatusResponse\x12#\n" +
 	"\x04node\x18\x01 \x01(\v2\x0f.kv.v1.NodeInfoR\x04node\x12\x1d\n" +
 	"\n" +
@@ -1137,7 +1317,15 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\tmap_epoch\x18\x04 \x01(\x04R\bmapEpoch\x123\n" +
 	"\breplicas\x18\x05 \x03(\v2\x17.admin.v1.ReplicaStatusR\breplicas\x120\n" +
 	"\amembers\x18\x06 \x03(\v2\x16.admin.v1.GossipMemberR\amembers\x12\x14\n" +
-	"\x05phase\x18\a \x01(\tR\x05phase\"k\n" +
+	"\x05phase\x18\a \x01(\tR\x05phase\x12#\n" +
+	"\radmin_address\x18\b \x01(\tR\fadminAddress\x12\x1b\n" +
+	"\tuptime_us\x18\t \x01(\x04R\buptimeUs\x12'\n" +
+	"\x04disk\x18\n" +
+	" \x01(\v2\x13.admin.v1.DiskUsageR\x04disk\"I\n" +
+	"\tDiskUsage\x12\x1b\n" +
+	"\tlog_bytes\x18\x01 \x01(\x04R\blogBytes\x12\x1f\n" +
+	"\vstate_bytes\x18\x02 \x01(\x04R\n" +
+	"stateBytes\"k\n" +
 	"\fGossipMember\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1190,7 +1378,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(*InitRequest)(nil),            // 0: admin.v1.InitRequest
 	(*InitResponse)(nil),           // 1: admin.v1.InitResponse
@@ -1201,39 +1389,42 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*ReplicaStatus)(nil),          // 6: admin.v1.ReplicaStatus
 	(*NodeStatusRequest)(nil),      // 7: admin.v1.NodeStatusRequest
 	(*NodeStatusResponse)(nil),     // 8: admin.v1.NodeStatusResponse
-	(*GossipMember)(nil),           // 9: admin.v1.GossipMember
-	(*CountersRequest)(nil),        // 10: admin.v1.CountersRequest
-	(*CountersResponse)(nil),       // 11: admin.v1.CountersResponse
-	(*TransferLeaderRequest)(nil),  // 12: admin.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil), // 13: admin.v1.TransferLeaderResponse
-	(*v1.NodeInfo)(nil),            // 14: kv.v1.NodeInfo
-	(*v1.ShardRecord)(nil),         // 15: kv.v1.ShardRecord
+	(*DiskUsage)(nil),              // 9: admin.v1.DiskUsage
+	(*GossipMember)(nil),           // 10: admin.v1.GossipMember
+	(*CountersRequest)(nil),        // 11: admin.v1.CountersRequest
+	(*CountersResponse)(nil),       // 12: admin.v1.CountersResponse
+	(*TransferLeaderRequest)(nil),  // 13: admin.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 14: admin.v1.TransferLeaderResponse
+	(*v1.NodeInfo)(nil),            // 15: kv.v1.NodeInfo
+	(*v1.ShardRecord)(nil),         // 16: kv.v1.ShardRecord
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
-	14, // 0: admin.v1.InitResponse.nodes:type_name -> kv.v1.NodeInfo
+	15, // 0: admin.v1.InitResponse.nodes:type_name -> kv.v1.NodeInfo
 	4,  // 1: admin.v1.ClusterStatusResponse.nodes:type_name -> admin.v1.NodeSummary
 	5,  // 2: admin.v1.ClusterStatusResponse.shards:type_name -> admin.v1.ShardSummary
-	14, // 3: admin.v1.NodeSummary.node:type_name -> kv.v1.NodeInfo
-	15, // 4: admin.v1.ShardSummary.record:type_name -> kv.v1.ShardRecord
-	6,  // 5: admin.v1.ShardSummary.replicas:type_name -> admin.v1.ReplicaStatus
-	14, // 6: admin.v1.NodeStatusResponse.node:type_name -> kv.v1.NodeInfo
-	6,  // 7: admin.v1.NodeStatusResponse.replicas:type_name -> admin.v1.ReplicaStatus
-	9,  // 8: admin.v1.NodeStatusResponse.members:type_name -> admin.v1.GossipMember
-	0,  // 9: admin.v1.Admin.Init:input_type -> admin.v1.InitRequest
-	2,  // 10: admin.v1.Admin.ClusterStatus:input_type -> admin.v1.ClusterStatusRequest
-	7,  // 11: admin.v1.Admin.NodeStatus:input_type -> admin.v1.NodeStatusRequest
-	10, // 12: admin.v1.Admin.Counters:input_type -> admin.v1.CountersRequest
-	12, // 13: admin.v1.Admin.TransferLeader:input_type -> admin.v1.TransferLeaderRequest
-	1,  // 14: admin.v1.Admin.Init:output_type -> admin.v1.InitResponse
-	3,  // 15: admin.v1.Admin.ClusterStatus:output_type -> admin.v1.ClusterStatusResponse
-	8,  // 16: admin.v1.Admin.NodeStatus:output_type -> admin.v1.NodeStatusResponse
-	11, // 17: admin.v1.Admin.Counters:output_type -> admin.v1.CountersResponse
-	13, // 18: admin.v1.Admin.TransferLeader:output_type -> admin.v1.TransferLeaderResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	15, // 3: admin.v1.NodeSummary.node:type_name -> kv.v1.NodeInfo
+	9,  // 4: admin.v1.NodeSummary.disk:type_name -> admin.v1.DiskUsage
+	16, // 5: admin.v1.ShardSummary.record:type_name -> kv.v1.ShardRecord
+	6,  // 6: admin.v1.ShardSummary.replicas:type_name -> admin.v1.ReplicaStatus
+	15, // 7: admin.v1.NodeStatusResponse.node:type_name -> kv.v1.NodeInfo
+	6,  // 8: admin.v1.NodeStatusResponse.replicas:type_name -> admin.v1.ReplicaStatus
+	10, // 9: admin.v1.NodeStatusResponse.members:type_name -> admin.v1.GossipMember
+	9,  // 10: admin.v1.NodeStatusResponse.disk:type_name -> admin.v1.DiskUsage
+	0,  // 11: admin.v1.Admin.Init:input_type -> admin.v1.InitRequest
+	2,  // 12: admin.v1.Admin.ClusterStatus:input_type -> admin.v1.ClusterStatusRequest
+	7,  // 13: admin.v1.Admin.NodeStatus:input_type -> admin.v1.NodeStatusRequest
+	11, // 14: admin.v1.Admin.Counters:input_type -> admin.v1.CountersRequest
+	13, // 15: admin.v1.Admin.TransferLeader:input_type -> admin.v1.TransferLeaderRequest
+	1,  // 16: admin.v1.Admin.Init:output_type -> admin.v1.InitResponse
+	3,  // 17: admin.v1.Admin.ClusterStatus:output_type -> admin.v1.ClusterStatusResponse
+	8,  // 18: admin.v1.Admin.NodeStatus:output_type -> admin.v1.NodeStatusResponse
+	12, // 19: admin.v1.Admin.Counters:output_type -> admin.v1.CountersResponse
+	14, // 20: admin.v1.Admin.TransferLeader:output_type -> admin.v1.TransferLeaderResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -1241,13 +1432,14 @@ func file_admin_v1_admin_proto_init() {
 	if File_admin_v1_admin_proto != nil {
 		return
 	}
+	file_admin_v1_admin_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
 
 	adminv1 "github.com/ringfort/ringfort/api/admin/v1"
 	"github.com/ringfort/ringfort/api/wire"
@@ -21,9 +22,17 @@ const peerTimeout = 500 * time.Millisecond
 
 // NodeStatus implements Admin.
 func (n *node) NodeStatus(context.Context, *adminv1.NodeStatusRequest) (*adminv1.NodeStatusResponse, error) {
-	answer := &adminv1.NodeStatusResponse{Node: n.info(), Version: n.version, Phase: "uninitialized"}
+	answer := &adminv1.NodeStatusResponse{
+		Node: n.info(), Version: n.version, Phase: "uninitialized", AdminAddress: n.admin,
+		UptimeUs: uint64(time.Since(n.started).Microseconds()), Disk: &adminv1.DiskUsage{LogBytes: 3 << 20, StateBytes: 5 << 20},
+	}
 	if id, err := os.ReadFile(n.formed()); err == nil {
 		answer.Phase, answer.ClusterId = "serving", string(id)
+	}
+	if m, err := n.shardMap(); err == nil && n.name == "n1" {
+		for _, record := range m.Records() {
+			answer.Replicas = append(answer.Replicas, n.replica(record))
+		}
 	}
 	for name, address := range n.addresses() {
 		conn, err := net.DialTimeout("tcp", address, peerTimeout)
@@ -34,6 +43,19 @@ func (n *node) NodeStatus(context.Context, *adminv1.NodeStatusRequest) (*adminv1
 		answer.Members = append(answer.Members, &adminv1.GossipMember{Name: name, Address: address, Alive: true})
 	}
 	return answer, nil
+}
+
+// replica is n1's of a shard.
+func (n *node) replica(record shardmap.Record) *adminv1.ReplicaStatus {
+	r := &adminv1.ReplicaStatus{
+		Shard: uint64(record.Shard), Replica: uint64(record.Replicas[0].ID), NodeId: string(idOf("n1")), State: "leader",
+		LeaderNode: string(idOf("n1")), Ready: true, Term: 1, FirstIndex: 10, LastIndex: 12, Commit: 12, Applied: 12,
+		LogBytes: proto.Uint64(2048), QueuedWrites: 1, QueuedBytes: 512, RequestRecords: 7, RequestClients: 1,
+	}
+	if n.leaderless && record.Shard == shardmap.SystemShard+1 {
+		r.State, r.LeaderNode, r.Ready, r.NoQuorumUs = "candidate", "", false, 2_000_000
+	}
+	return r
 }
 
 // Init implements Admin.
@@ -64,31 +86,39 @@ func (n *node) ClusterStatus(ctx context.Context, _ *adminv1.ClusterStatusReques
 		ClusterId: m.ClusterID(), MapEpoch: m.Epoch(), ReplicationFactor: uint32(m.ReplicationFactor()),
 	}
 	for _, node := range m.Nodes() {
-		lives := node.Name == n.name || answers(ctx, node.Address)
-		answer.Nodes = append(answer.Nodes, &adminv1.NodeSummary{
-			Node: wire.NodeToProto(node), Reachable: lives, Alive: lives, Version: n.version, MapEpoch: m.Epoch(),
-		})
+		summary := &adminv1.NodeSummary{Node: wire.NodeToProto(node)}
+		if told := ask(ctx, node.Address); told != nil {
+			summary.Reachable, summary.Alive, summary.Version, summary.MapEpoch = true, true, told.GetVersion(), m.Epoch()
+			summary.Phase, summary.AdminAddress, summary.UptimeUs = told.GetPhase(), told.GetAdminAddress(), told.GetUptimeUs()
+			summary.Disk = told.GetDisk()
+		}
+		answer.Nodes = append(answer.Nodes, summary)
 	}
 	for _, record := range m.Records() {
 		summary := &adminv1.ShardSummary{Record: wire.RecordToProto(record), LeaderNode: string(idOf("n1")), Ready: true, Term: 1}
 		if n.leaderless && record.Shard == shardmap.SystemShard+1 {
 			summary.LeaderNode, summary.Ready = "", false
 		}
+		summary.Replicas = append(summary.Replicas, n.replica(record))
 		answer.Shards = append(answer.Shards, summary)
 	}
 	return answer, nil
 }
 
-func answers(ctx context.Context, address string) bool {
+// ask returns what the node at an address says, nil when it says nothing.
+func ask(ctx context.Context, address string) *adminv1.NodeStatusResponse {
 	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return false
+		return nil
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
-	_, err = adminv1.NewAdminClient(conn).NodeStatus(ctx, &adminv1.NodeStatusRequest{})
-	return err == nil
+	answer, err := adminv1.NewAdminClient(conn).NodeStatus(ctx, &adminv1.NodeStatusRequest{})
+	if err != nil {
+		return nil
+	}
+	return answer
 }
 
 // Counters implements Admin.

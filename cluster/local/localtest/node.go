@@ -46,7 +46,7 @@ const (
 type node struct {
 	adminv1.UnimplementedAdminServer
 	kvv1.UnimplementedKVServer
-	name, data, listen, gossip, version string
+	name, data, listen, gossip, admin, version string
 
 	seeds      []string // addresses of the others, in the order of their names
 	leaderless bool
@@ -90,6 +90,12 @@ func Main() int {
 	if err != nil {
 		return exitAddressInUse
 	}
+	admin, err := net.Listen("tcp", n.admin) // it answers nothing, but has an address
+	if err != nil {
+		return exitAddressInUse
+	}
+	defer admin.Close()
+	n.admin = admin.Addr().String()
 	n.serve(listener, slices.Contains(modes, "stubborn"))
 	return 0
 }
@@ -100,6 +106,7 @@ func (n *node) parse(args []string) error {
 	flags.StringVar(&n.data, "data-dir", "", "")
 	flags.StringVar(&n.listen, "listen", "", "")
 	flags.StringVar(&n.gossip, "gossip-listen", "", "")
+	flags.StringVar(&n.admin, "admin-listen", "", "")
 	flags.StringVar(&n.version, "fake-version", "fake", "what to answer for a version")
 	join := flags.String("join", "", "")
 	if err := flags.Parse(args); err != nil {

@@ -17,7 +17,7 @@ const initTimeout = 60 * time.Second
 
 func (a *app) clusterCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "cluster", Short: "Form a cluster and look into it"}
-	cmd.AddCommand(a.clusterInitCommand(), a.clusterStatusCommand())
+	cmd.AddCommand(a.clusterInitCommand(), a.clusterStatusCommand(), a.clusterNodesCommand(), a.clusterShardsCommand())
 	parent(cmd)
 	return cmd
 }

@@ -48,6 +48,12 @@ type nodeStatus struct {
 	Replicas      uint32 `json:"replicas"`
 	Leaders       uint32 `json:"leaders"`
 	Note          string `json:"note,omitempty"`
+	// The node's own word: zero when it did not answer.
+	Phase        string  `json:"phase"`
+	AdminAddress string  `json:"admin_address"`
+	Uptime       float64 `json:"uptime_s"`
+	LogBytes     uint64  `json:"log_bytes"`
+	StateBytes   uint64  `json:"state_bytes"`
 }
 
 type shardStatus struct {
@@ -61,7 +67,9 @@ type shardStatus struct {
 	Ready       bool            `json:"ready"`
 	Term        uint64          `json:"term"`
 	Applied     uint64          `json:"applied"`
+	Commit      uint64          `json:"commit"`
 	NoQuorum    float64         `json:"no_quorum_s"`
+	Since       *time.Time      `json:"no_quorum_since"` // by this machine's clock; null while there is one
 	Replicas    []replicaStatus `json:"replicas"`
 }
 
@@ -69,9 +77,20 @@ type replicaStatus struct {
 	ID      uint64 `json:"id"`
 	Node    string `json:"node"` // name
 	NodeID  string `json:"node_id"`
-	Role    string `json:"role"`
+	Role    string `json:"role,omitempty"`
 	State   string `json:"state"` // as raft says; empty when the node did not answer
 	Applied uint64 `json:"applied"`
+
+	Commit     uint64  `json:"commit"`
+	Term       uint64  `json:"term"`
+	FirstIndex uint64  `json:"first_index"`
+	LastIndex  uint64  `json:"last_index"`
+	LogBytes   *uint64 `json:"log_bytes"` // null when the node does not know
+	Ready      bool    `json:"ready"`     // leads and serves, or follows a leader
+	Queued     uint64  `json:"queued_writes"`
+	QueuedSize uint64  `json:"queued_bytes"`
+	Requests   uint64  `json:"request_records"`
+	Clients    uint64  `json:"request_clients"`
 }
 
 type leaderRef struct {
@@ -139,6 +158,8 @@ func statusOf(answer *adminv1.ClusterStatusResponse) *clusterStatus {
 			nodeRef: refOf(n.GetNode()), GossipAddress: n.GetNode().GetGossipAddress(), Zone: n.GetNode().GetZone(),
 			Reachable: n.GetReachable(), Alive: n.GetAlive(), Version: n.GetVersion(), MapEpoch: n.GetMapEpoch(),
 			Replicas: n.GetReplicas(), Leaders: n.GetLeaders(), Note: n.GetNote(),
+			Phase: n.GetPhase(), AdminAddress: n.GetAdminAddress(), Uptime: seconds(n.GetUptimeUs()),
+			LogBytes: n.GetDisk().GetLogBytes(), StateBytes: n.GetDisk().GetStateBytes(),
 		})
 		status.Healthy = status.Healthy && n.GetReachable()
 	}
@@ -165,7 +186,11 @@ func shardOf(s *adminv1.ShardSummary, byID map[string]nodeRef) shardStatus {
 		From: record.GetArc().GetFrom(), To: record.GetArc().GetTo(),
 		ArcEpoch: record.GetArcEpoch(), MemberEpoch: record.GetMemberEpoch(),
 		Ready: s.GetReady(), Term: s.GetTerm(), Applied: s.GetApplied(),
-		NoQuorum: (time.Duration(s.GetNoQuorumUs()) * time.Microsecond).Seconds(), Replicas: []replicaStatus{},
+		NoQuorum: seconds(s.GetNoQuorumUs()), Replicas: []replicaStatus{},
+	}
+	if s.GetNoQuorumUs() > 0 {
+		since := time.Now().Add(-time.Duration(s.GetNoQuorumUs()) * time.Microsecond).UTC().Round(time.Millisecond)
+		shard.Since = &since
 	}
 	if id := s.GetLeaderNode(); id != "" {
 		leader := byID[id]
@@ -176,13 +201,25 @@ func shardOf(s *adminv1.ShardSummary, byID map[string]nodeRef) shardStatus {
 		replica := replicaStatus{ID: r.GetId(), NodeID: r.GetNodeId(), Node: byID[r.GetNodeId()].Name, Role: roleName(r.GetRole())}
 		for _, told := range s.GetReplicas() {
 			if told.GetReplica() == r.GetId() && told.GetNodeId() == r.GetNodeId() {
-				replica.State, replica.Applied = told.GetState(), told.GetApplied()
+				replica.hear(told)
+				shard.Commit = max(shard.Commit, replica.Commit)
 			}
 		}
 		shard.Replicas = append(shard.Replicas, replica)
 	}
 	return shard
 }
+
+// hear takes in what the replica's node says about it.
+func (r *replicaStatus) hear(told *adminv1.ReplicaStatus) {
+	r.State, r.Term, r.Applied, r.Commit = told.GetState(), told.GetTerm(), told.GetApplied(), told.GetCommit()
+	r.FirstIndex, r.LastIndex, r.LogBytes = told.GetFirstIndex(), told.GetLastIndex(), told.LogBytes
+	r.Ready = told.GetReady() || told.GetState() == "follower" && told.GetLeaderNode() != ""
+	r.Queued, r.QueuedSize = told.GetQueuedWrites(), told.GetQueuedBytes()
+	r.Requests, r.Clients = told.GetRequestRecords(), told.GetRequestClients()
+}
+
+func seconds(micros uint64) float64 { return (time.Duration(micros) * time.Microsecond).Seconds() }
 
 func roleName(role kvv1.Role) string {
 	switch role {

@@ -62,30 +62,42 @@ func (n nodeStatus) state() string {
 	return "down"
 }
 
-func (s shardStatus) row() string {
-	name, slots, leader := fmt.Sprint(s.ID), fmt.Sprintf("%d-%d", s.From, s.To-1), "-"
+// cells are how tables show which shard it is.
+func (s shardStatus) cells() (name, slots string) {
 	if s.System {
-		name, slots = name+" (system)", "-"
+		return fmt.Sprintf("%d (system)", s.ID), "-"
 	}
+	return fmt.Sprint(s.ID), fmt.Sprintf("%d-%d", s.From, s.To-1)
+}
+
+func (s shardStatus) state() string {
+	switch {
+	case s.NoQuorum > 0:
+		return fmt.Sprintf("no quorum for %.1f s", s.NoQuorum)
+	case s.Leader == nil:
+		return "no leader"
+	case !s.Ready:
+		return "not serving yet"
+	}
+	return "ready"
+}
+
+// node is the name of the replica's node, or what there is instead of one.
+func (r replicaStatus) node() string { return cmp.Or(r.Node, shardmap.NodeID(r.NodeID).Short()) }
+
+func (s shardStatus) row() string {
+	name, slots := s.cells()
+	leader := "-"
 	if s.Leader != nil {
 		leader = cmp.Or(s.Leader.Name, shardmap.NodeID(s.Leader.ID).Short())
 	}
 	var members []string
 	for _, r := range s.Replicas {
-		member := cmp.Or(r.Node, shardmap.NodeID(r.NodeID).Short())
+		member := r.node()
 		if r.Role == "learner" {
 			member += " (learner)"
 		}
 		members = append(members, member)
 	}
-	state := "ready"
-	switch {
-	case s.NoQuorum > 0:
-		state = fmt.Sprintf("no quorum for %.1f s", s.NoQuorum)
-	case s.Leader == nil:
-		state = "no leader"
-	case !s.Ready:
-		state = "not serving yet"
-	}
-	return fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%s\t%s", name, slots, leader, s.Term, s.Applied, strings.Join(members, " "), state)
+	return fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%s\t%s", name, slots, leader, s.Term, s.Applied, strings.Join(members, " "), s.state())
 }

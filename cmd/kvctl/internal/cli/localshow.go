@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -15,6 +16,13 @@ func (a *app) localStatusCommand(f *localFlags) *cobra.Command {
 		Short: "Show the processes",
 		Long: `Show the processes of the nodes and what each says about itself. States are
 running, paused, dead (ended without being asked to), stopped, and new.
+
+ADMIN is where a node serves HTTP: /metrics, /readyz, /debug/pprof/ and more. It
+gets a free port at each start, unless --admin-listen was given behind the -- of
+kvctl local up.
+
+-o json prints dir and nodes; nodes have name, state, pid, address,
+admin_address, started_at, data_dir, log, node_id, phase, version and problem.
 
 For shards and leaders see kvctl cluster status.`,
 		Args:              arguments(),
@@ -42,7 +50,7 @@ func (a *app) printLocalStatus(c *local.Cluster, nodes []local.NodeStatus) error
 	}
 	var rows []string
 	for _, n := range nodes {
-		pid, phase := "-", n.Phase
+		pid, admin, phase := "-", cmp.Or(n.AdminAddress, "-"), n.Phase
 		if n.PID != 0 {
 			pid = fmt.Sprint(n.PID)
 		}
@@ -52,9 +60,9 @@ func (a *app) printLocalStatus(c *local.Cluster, nodes []local.NodeStatus) error
 		if phase == "" {
 			phase = "-"
 		}
-		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", n.Name, n.State, pid, n.Address, n.Log, phase))
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", n.Name, n.State, pid, n.Address, admin, n.Log, phase))
 	}
-	return a.table("NODE\tSTATE\tPID\tADDRESS\tLOG\tPHASE", rows)
+	return a.table("NODE\tSTATE\tPID\tADDRESS\tADMIN\tLOG\tPHASE", rows)
 }
 
 func (a *app) localLogsCommand(f *localFlags) *cobra.Command {

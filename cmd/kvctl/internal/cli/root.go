@@ -27,6 +27,10 @@ const (
 	outputs     = "outputs" // what -o takes, separated by spaces; "table json" if absent
 )
 
+// allOutputs is for verbs that print lines of fields: raw has no header, no
+// rounding and tabs between.
+const allOutputs = "table json raw"
+
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kvctl",
@@ -69,7 +73,7 @@ Start with:
 		}
 	}
 	group("data", a.putCommand(), a.getCommand(), a.delCommand(), a.importCommand(), a.benchCommand())
-	group("clusters", a.clusterCommand(), a.localCommand())
+	group("clusters", a.clusterCommand(), a.nodeGroupCommand(), a.localCommand())
 	group("other", a.completionCommand(), a.versionCommand())
 	root.AddCommand(exitCodesTopic(), environmentTopic())
 	parent(root)

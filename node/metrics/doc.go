@@ -1,0 +1,2 @@
+// Package metrics is what a node tells Prometheus.
+package metrics
