@@ -30,7 +30,11 @@
 // while somebody wants it. RPCs whose message had left fail with the stream, at
 // once; those that had not wait for the next one, up to their own limit. Votes
 // and heartbeats wait for at most raft's heartbeat timeout, appends up to 10 s
-// longer (see appendPatience), TimeoutNow and confirms not at all. An RPC number
+// longer (see appendPatience), TimeoutNow and confirms not at all. An append
+// after one that failed waits, however long, until the follower answers a
+// heartbeat again, so that raft's backoff stays short (see peer); what ends it is
+// the end of the leadership, which the owner reports to Withdraw, of the
+// membership (Retain) or of the group, and Interrupt. An RPC number
 // is never used twice between two processes, so an answer that comes late or
 // twice belongs to nobody (rule R3 relies on it).
 //

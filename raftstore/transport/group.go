@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -27,11 +28,15 @@ type Group struct {
 	ctx       context.Context // of snapshots being sent; ends with Close
 	cancel    context.CancelCauseFunc
 
+	out         reign
+	commitIndex atomic.Pointer[func() uint64] // see SetCommitIndex
+
 	mu struct { // guards adding to consumer and unsettled; nothing blocks under it
 		sync.Mutex
 		closed    bool
 		receiving bool                             // a snapshot is being received or installed
 		sending   map[raft.ServerAddress]*outgoing // the latest snapshot for each target
+		heard     Heard
 	}
 }
 
@@ -102,15 +107,53 @@ func (g *Group) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.A
 
 // AppendEntries implements raft.Transport. It may shorten args.Entries; raft
 // goes on with the rest. An append other than a heartbeat waits up to 10 s for a
-// peer that is down.
+// peer that is down, and after one that failed until the peer answers heartbeats
+// again (see peer). What belongs to a leadership that is over fails at once.
 func (g *Group) AppendEntries(_ raft.ServerID, target raft.ServerAddress,
 	args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	r := route{lane: peerv1.Lane_LANE_CONTROL, limit: g.net.opts.HeartbeatTimeout}
-	if !isHeartbeat(args) {
-		r.lane, r.patience = peerv1.Lane_LANE_LOG, appendPatience
-		r.limit += transferTime(trimEntries(args))
+	p, err := g.follower(raft.ServerID(target), args.Term)
+	if err != nil {
+		return err
 	}
-	answer, err := g.ask(target, r, &peerv1.Message{Append: appendToProto(args)})
+	if isHeartbeat(args) {
+		return g.heartbeat(p, target, args, resp)
+	}
+	stop, err := g.admit(p)
+	if err == nil {
+		r := route{lane: peerv1.Lane_LANE_LOG, patience: appendPatience, stop: stop,
+			limit: g.net.opts.HeartbeatTimeout + transferTime(trimEntries(args))}
+		err = g.append(target, r, appendToProto(args), resp)
+	}
+	if err != nil {
+		p.failed()
+		return err
+	}
+	p.answered(resp.Term, resp.Success, args.PrevLogEntry+uint64(len(args.Entries)), verifiedCommit(args))
+	return nil
+}
+
+func (g *Group) heartbeat(p *peer, target raft.ServerAddress,
+	args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	stop, _, err := p.ready()
+	if err != nil {
+		return err
+	}
+	r := g.controlRoute()
+	r.stop = stop
+	m := appendToProto(args)
+	if commit := g.commitIndex.Load(); commit != nil {
+		m.KnownCommit = (*commit)()
+	}
+	if err := g.append(target, r, m, resp); err != nil {
+		return err
+	}
+	p.alive(resp)
+	return nil
+}
+
+// append asks and takes the answer apart.
+func (g *Group) append(target raft.ServerAddress, r route, m *peerv1.AppendEntries, resp *raft.AppendEntriesResponse) error {
+	answer, err := g.ask(target, r, &peerv1.Message{Append: m})
 	if err != nil {
 		return err
 	}
@@ -128,6 +171,9 @@ func (g *Group) AppendEntries(_ raft.ServerID, target raft.ServerAddress,
 // RequestVote implements raft.Transport.
 func (g *Group) RequestVote(_ raft.ServerID, target raft.ServerAddress,
 	args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if args.Term > 0 { // a candidate leads no earlier term
+		g.Withdraw(args.Term - 1)
+	}
 	answer, err := g.ask(target, g.controlRoute(), &peerv1.Message{Vote: &peerv1.Vote{
 		Protocol: uint32(args.ProtocolVersion), Term: args.Term,
 		LastLogIndex: args.LastLogIndex, LastLogTerm: args.LastLogTerm, LeadershipTransfer: args.LeadershipTransfer,
@@ -194,6 +240,7 @@ type route struct {
 	// limit every call waits for it, unless it is hasty.
 	patience time.Duration
 	hasty    bool
+	stop     <-chan struct{} // ends the call early; nil never does
 }
 
 func (g *Group) controlRoute() route {
@@ -253,6 +300,9 @@ func (g *Group) ask(target raft.ServerAddress, r route, m *peerv1.Message) (*pee
 		case <-timer.C:
 			l.forget(c)
 			return nil, errLate(node, limit)
+		case <-r.stop:
+			l.forget(c)
+			return nil, errInterrupted()
 		case <-g.closed:
 			l.forget(c)
 			return nil, errGroupClosed(g.id)

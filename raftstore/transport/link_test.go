@@ -68,7 +68,11 @@ func TestLink_WaitingForAPeerThatIsDown(t *testing.T) {
 			}
 		}
 		waiting := make(chan error)
-		go func() { waiting <- probe(a, b) }()
+		go func() { waiting <- probe(a, b) }() // held back until a heartbeat is answered
+		go func() {
+			for heartbeat(a, b) != nil {
+			}
+		}()
 		time.Sleep(4 * time.Second)
 		l.nodes[1].startServer()
 		start := time.Now()
@@ -158,9 +162,10 @@ func TestLink_StalledStream(t *testing.T) {
 			return nil
 		})
 		data := make([]byte, 1<<20)
-		send := func() error {
-			return a.AppendEntries("", b.LocalAddr(), &raft.AppendEntriesRequest{Term: 1, PrevLogEntry: 1,
-				Entries: []*raft.Log{{Index: 2, Data: data}}}, &raft.AppendEntriesResponse{})
+		send := func() error { // past the gate, which would hold all back after the first failure
+			return a.append(b.LocalAddr(), route{lane: peerv1.Lane_LANE_LOG, limit: 2 * time.Second},
+				appendToProto(&raft.AppendEntriesRequest{Term: 1, PrevLogEntry: 1,
+					Entries: []*raft.Log{{Index: 2, Data: data}}}), &raft.AppendEntriesResponse{})
 		}
 		for round := range 2 {
 			errs := make(chan error)

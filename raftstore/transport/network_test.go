@@ -114,7 +114,7 @@ func TestGroup_Refusals(t *testing.T) {
 		err := a.AppendEntries("", raft.ServerAddress(ServerID("n2", 999)), &raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{})
 		wantKind(t, "other replica", err, kverr.Unavailable)
 		wantKind(t, "itself", heartbeat(a, a), kverr.Invalid)
-		err = a.AppendEntries("", "127.0.0.1:80", &raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{})
+		err = a.AppendEntries("", "127.0.0.1:80", &raft.AppendEntriesRequest{Term: 1}, &raft.AppendEntriesResponse{})
 		wantKind(t, "address", err, kverr.Invalid)
 
 		if _, err := l.nodes[1].net.Group(testGroup, 999); kverr.KindOf(err) != kverr.Conflict {
@@ -275,6 +275,9 @@ func TestGroup_TooLargeIsRefusedAlone(t *testing.T) {
 				Entries: []*raft.Log{{Index: 2, Data: make([]byte, size)}}}, &raft.AppendEntriesResponse{})
 		}
 		wantKind(t, "too large", send(MaxEnvelopeBytes), kverr.Invalid)
+		if err := heartbeat(a, b); err != nil { // lets the next append go
+			t.Fatal(err)
+		}
 		if err := send(MaxEnvelopeBytes - 1024); err != nil {
 			t.Errorf("the largest that fits: %v", err)
 		}

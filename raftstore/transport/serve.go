@@ -118,6 +118,7 @@ func (in *inbound) dispatch(m *peerv1.Message) {
 		in.refuse(q, peerv1.Refusal_REFUSAL_FAILED, err.Error())
 		return
 	}
+	g.hear(m.GetAppend())
 	if refusal := g.accept(in, q, command, nil); refusal != peerv1.Refusal_REFUSAL_NONE {
 		in.refuse(q, refusal, "")
 	}

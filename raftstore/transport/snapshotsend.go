@@ -42,13 +42,25 @@ func (g *Group) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress,
 		ArcFrom: uint32(view.Arc().From), ArcTo: uint32(view.Arc().To),
 		EstimatedBytes: view.EstimatedBytes(), TableFormat: view.TableFormat(),
 	}}
+	p, err := g.follower(raft.ServerID(target), args.Term)
+	if err != nil {
+		return err
+	}
 	g.net.counts.sending.Add(1)
 	defer g.net.counts.sending.Add(-1)
-	result, err := o.send(target)
+	stop, err := g.admit(p)
+	var result *peerv1.InstallSnapshotResult
+	if err == nil {
+		p.snapshot(true)
+		result, err = o.send(target, stop)
+		p.snapshot(false)
+	}
 	if err != nil {
+		p.failed()
 		g.net.counts.sendsFailed.Add(1)
 		return err
 	}
+	p.answered(result.GetTerm(), result.GetSuccess(), args.LastLogIndex, args.LastLogIndex)
 	if result.GetSuccess() {
 		g.net.counts.sent.Add(1)
 	} else {
@@ -73,10 +85,23 @@ type outgoing struct {
 	cancel context.CancelCauseFunc
 }
 
-// send offers the snapshot until it is admitted, and streams it once.
-func (o *outgoing) send(target raft.ServerAddress) (*peerv1.InstallSnapshotResult, error) {
+// send offers the snapshot until it is admitted, and streams it once, unless stop
+// is closed before.
+func (o *outgoing) send(target raft.ServerAddress, stop <-chan struct{}) (*peerv1.InstallSnapshotResult, error) {
 	o.ctx, o.cancel = context.WithCancelCause(o.g.ctx)
-	defer o.cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-stop:
+			o.cancel(errInterrupted())
+		case <-o.ctx.Done():
+		}
+	}()
+	defer func() {
+		o.cancel(nil)
+		<-watched
+	}()
 	o.enter(target)
 	defer o.leave(target)
 	// Waiting for a turn costs no patience: it ends without anybody's help.

@@ -512,13 +512,17 @@ func (x *Entry) GetExtensions() []byte {
 }
 
 type AppendEntries struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Protocol      uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
-	PrevIndex     uint64                 `protobuf:"varint,3,opt,name=prev_index,json=prevIndex,proto3" json:"prev_index,omitempty"`
-	PrevTerm      uint64                 `protobuf:"varint,4,opt,name=prev_term,json=prevTerm,proto3" json:"prev_term,omitempty"`
-	LeaderCommit  uint64                 `protobuf:"varint,5,opt,name=leader_commit,json=leaderCommit,proto3" json:"leader_commit,omitempty"`
-	Entries       []*Entry               `protobuf:"bytes,6,rep,name=entries,proto3" json:"entries,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Protocol     uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Term         uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	PrevIndex    uint64                 `protobuf:"varint,3,opt,name=prev_index,json=prevIndex,proto3" json:"prev_index,omitempty"`
+	PrevTerm     uint64                 `protobuf:"varint,4,opt,name=prev_term,json=prevTerm,proto3" json:"prev_term,omitempty"`
+	LeaderCommit uint64                 `protobuf:"varint,5,opt,name=leader_commit,json=leaderCommit,proto3" json:"leader_commit,omitempty"`
+	Entries      []*Entry               `protobuf:"bytes,6,rep,name=entries,proto3" json:"entries,omitempty"`
+	// On a heartbeat, how far its sender has committed. Raft never sees it: a
+	// heartbeat says nothing about the log. It lets a replica notice that it stays
+	// behind although it hears its leader. 0 if the sender does not say.
+	KnownCommit   uint64 `protobuf:"varint,7,opt,name=known_commit,json=knownCommit,proto3" json:"known_commit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,6 +597,13 @@ func (x *AppendEntries) GetEntries() []*Entry {
 		return x.Entries
 	}
 	return nil
+}
+
+func (x *AppendEntries) GetKnownCommit() uint64 {
+	if x != nil {
+		return x.KnownCommit
+	}
+	return 0
 }
 
 type AppendEntriesResult struct {
@@ -2252,7 +2263,7 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x12\x1e\n" +
 	"\n" +
 	"extensions\x18\x05 \x01(\fR\n" +
-	"extensions\"\xca\x01\n" +
+	"extensions\"\xed\x01\n" +
 	"\rAppendEntries\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1d\n" +
@@ -2260,7 +2271,8 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"prev_index\x18\x03 \x01(\x04R\tprevIndex\x12\x1b\n" +
 	"\tprev_term\x18\x04 \x01(\x04R\bprevTerm\x12#\n" +
 	"\rleader_commit\x18\x05 \x01(\x04R\fleaderCommit\x12(\n" +
-	"\aentries\x18\x06 \x03(\v2\x0e.peer.v1.EntryR\aentries\"\xa4\x01\n" +
+	"\aentries\x18\x06 \x03(\v2\x0e.peer.v1.EntryR\aentries\x12!\n" +
+	"\fknown_commit\x18\a \x01(\x04R\vknownCommit\"\xa4\x01\n" +
 	"\x13AppendEntriesResult\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x19\n" +
