@@ -100,7 +100,9 @@ func (l *link) greet(ctx context.Context) (peerv1.Peer_ExchangeClient, error) {
 		return nil, err
 	}
 	if err := stream.Send(&peerv1.Envelope{Hello: hello}); err != nil {
-		_, err = stream.Recv() // says why
+		if _, cause := stream.Recv(); cause != nil { // says why, unless an answer came before the end
+			err = cause
+		}
 		return nil, err
 	}
 	first, err := stream.Recv()
