@@ -101,14 +101,20 @@ func (f *flusher) run() {
 }
 
 // look flushes when there is much to replay, when something has waited for long,
-// or when the log needs room and only a flush can make it.
+// or when the logs need room and only a flush can make it.
 func (f *flusher) look() {
 	o := &f.store.opts
+	if f.logBytes() > o.MaxLogBytes {
+		// Followers that just got a snapshot may need another one now; that is
+		// better than to refuse writes for them.
+		f.unpin(time.Now().Add(pinGrace))
+		f.cut()
+	}
 	appended := f.store.log.Stats().Bytes
 	unflushed := appended - f.lastSize
 	due := unflushed >= uint64(o.FlushBytes) ||
 		(unflushed > 0 || f.dirty) && time.Since(f.last) >= o.FlushInterval ||
-		f.logBytes() > o.MaxLogBytes && unflushed >= cutStep
+		(unflushed >= cutStep || f.dirty) && f.logBytes() > o.MaxLogBytes
 	if !due {
 		f.judge()
 		return

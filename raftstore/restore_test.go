@@ -79,7 +79,9 @@ func TestAFollowerBehindTheLogGetsASnapshot(t *testing.T) {
 		// What it was given it can serve, after a crash of its own, too.
 		behind.crash()
 		behind.start()
-		if err := g.TransferLeadership(t.Context(), behind.id); err != nil {
+		mustPut(t, c.leader(2), "one", "more") // it is in touch again when it has this
+		c.agree(2)
+		if err := c.leader(2).TransferLeadership(t.Context(), behind.id); err != nil {
 			t.Fatal(err)
 		}
 		c.await("the restored replica leads", 20*time.Second, func() bool { return behind.group(2).Status().Ready })

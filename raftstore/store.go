@@ -100,7 +100,8 @@ func (s *Store) openDatabases() (err error) {
 	s.files = pebble.NewFileCache(4, 1024)
 	s.log, err = logstore.Open(logstore.Options{
 		FS: fs, Dir: fs.PathJoin(dir, "log"), Cache: s.cache, FileCache: s.files,
-		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Fatal: s.fatal,
+		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Fatal: s.fatal, Failpoints: s.opts.Failpoints,
+		MaxPinnedBytes: max(s.opts.MaxLogBytes/8, 2*s.opts.LogBytesPerShard),
 	})
 	if err == nil {
 		options := s.stateOptions()
