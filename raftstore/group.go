@@ -171,8 +171,8 @@ func (g *Group) Status() Status {
 	st := Status{
 		Shard: g.shard, Replica: g.replica, State: stateName(g.raft.State()),
 		Term: g.raft.CurrentTerm(), LastIndex: g.raft.LastIndex(), Commit: g.raft.CommitIndex(),
-		Applied: v.applied, NoQuorumFor: g.noQuorumFor(),
-		LogBytes: -1, Requests: v.requests,
+		Applied: v.applied, Version: v.version, NoQuorumFor: g.noQuorumFor(),
+		LogBytes: g.log.Bytes(), Requests: v.requests,
 	}
 	st.FirstIndex, _ = g.log.FirstIndex() // from memory: it does not fail
 	st.QueuedWrites, st.QueuedBytes = g.queue.size()

@@ -81,6 +81,11 @@ type Options struct {
 	SnapshotBytesPerSecond int64
 	// Failpoints let a test crash the node between steps. Nil in production.
 	Failpoints *failpoint.Set
+
+	// BeforeApply is called by a group's apply loop before each batch of committed
+	// entries and may block there: how tests make a state machine lag behind its
+	// log. It must not call back into the store. Nil, as in production: nothing.
+	BeforeApply func(shardmap.ShardID)
 }
 
 func (o Options) withDefaults() Options {

@@ -51,6 +51,7 @@ type Status struct {
 	LastIndex uint64
 	Commit    uint64
 	Applied   uint64
+	Version   uint64          // the shard's last version, as applied here
 	Leader    shardmap.NodeID // empty when unknown
 	Ready     bool            // leads, and its own term's first entry is applied
 	// FirstIndex is the oldest index whose term the log still knows.

@@ -32,8 +32,9 @@ type Options struct {
 	Seed              uint64
 	// Configure changes a node's configuration before its first life.
 	Configure func(index int, c *config.Config)
-	// Tune changes a store's options; caches are small unless it says otherwise.
-	Tune func(*raftstore.Options)
+	// Tune changes a node's store options, in each of its lives; caches are small
+	// unless it says otherwise.
+	Tune func(index int, o *raftstore.Options)
 	// Tamper makes the fault injection of one node's outgoing messages.
 	Tamper func(index int) transport.Tamper
 	// WrapDisk puts something between a node and its disk, in each of its lives.

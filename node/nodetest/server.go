@@ -131,7 +131,7 @@ func (s *Server) deps(l *life) node.Deps {
 		TuneStore: func(o *raftstore.Options) {
 			o.CacheBytes, o.MemTableBytes = 1<<20, 1<<20
 			if c.options.Tune != nil {
-				c.options.Tune(o)
+				c.options.Tune(s.Index, o)
 			}
 		},
 	}

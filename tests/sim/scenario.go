@@ -64,7 +64,7 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 				c.ElectionTimeout = 4 * time.Second
 			}
 		},
-		Tune: func(o *raftstore.Options) { o.MemTableBytes = 256 << 10 },
+		Tune: func(_ int, o *raftstore.Options) { o.MemTableBytes = 256 << 10 },
 	})
 	s.work = newWorkload(time.Now())
 	stopWork, err := s.startClients()
