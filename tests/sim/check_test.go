@@ -43,6 +43,25 @@ func TestTheJudgeRejectsBadHistories(t *testing.T) {
 	}
 }
 
+func TestAQuietRunFails(t *testing.T) {
+	faults := map[Fault]int{FaultCrash: 1}
+	cases := []struct {
+		name string
+		r    Report
+		loud bool
+	}{
+		{"reads and writes under faults", Report{Acknowledged: 100, Writes: 40, Faults: faults}, true},
+		{"no faults", Report{Acknowledged: 100, Writes: 40}, false},
+		{"reads only: all writes were refused", Report{Acknowledged: 1000, Faults: faults}, false},
+		{"next to nothing", Report{Acknowledged: 30, Writes: 30, Faults: faults}, false},
+	}
+	for _, c := range cases {
+		if err := c.r.loud(); (err == nil) != c.loud {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
 func TestTheJudgeAcceptsGoodHistories(t *testing.T) {
 	for seed := range uint64(300) {
 		ops := goodHistory(rand.New(rand.NewPCG(seed, 1)))

@@ -19,13 +19,6 @@ import (
 	"github.com/ringfort/ringfort/shardmap"
 )
 
-// Report is what a run really had.
-type Report struct {
-	Ops, Acknowledged, Unknown, NotApplied int
-	Faults                                 map[Fault]int
-	Messages                               map[string]int
-}
-
 // scenario is one plan being carried out. It lives in one synctest bubble.
 type scenario struct {
 	t        testing.TB
@@ -342,34 +335,4 @@ func (s *scenario) compareReplicas() error {
 		time.Sleep(50 * time.Millisecond)
 	}
 	return differ
-}
-
-func (s *scenario) report(ops []Op) Report {
-	r := Report{Ops: len(ops), Faults: s.struck, Messages: s.mischief.tally()}
-	for _, op := range ops {
-		switch op.Outcome {
-		case Done:
-			r.Acknowledged++
-		case Unknown:
-			r.Unknown++
-		case NotApplied:
-			r.NotApplied++
-		}
-	}
-	return r
-}
-
-// minAcknowledged is what even the worst plan must get done in its 12 s.
-const minAcknowledged = 60
-
-// loud is an error when the run was too quiet to prove anything.
-func (r Report) loud() error {
-	total := 0
-	for _, n := range r.Faults {
-		total += n
-	}
-	if r.Acknowledged < minAcknowledged || total == 0 {
-		return fmt.Errorf("a quiet run proves nothing: %d operations acknowledged, faults %v", r.Acknowledged, r.Faults)
-	}
-	return nil
 }

@@ -30,8 +30,8 @@ func TestRandomScenarios(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("%d scenarios: %d operations, %d acknowledged, %d unknown, %d not applied\nfaults %v\nmessages %v",
-		*scenarios**repeat, total.Ops, total.Acknowledged, total.Unknown, total.NotApplied, total.Faults, total.Messages)
+	t.Logf("%d scenarios: %d operations, %d acknowledged (%d writes), %d unknown, %d not applied\nfaults %v\nmessages %v",
+		*scenarios**repeat, total.Ops, total.Acknowledged, total.Writes, total.Unknown, total.NotApplied, total.Faults, total.Messages)
 }
 
 func runSeed(t *testing.T, seed uint64) Report {
@@ -49,19 +49,6 @@ func runSeed(t *testing.T, seed uint64) Report {
 	t.Errorf("%v\n%s%+v\nhistory and log: %s (saving: %v)\nrepeat: go test ./tests/sim -run TestRandomScenarios -sim.n 1 -sim.seed %d -sim.repeat 20",
 		err, plan, report, path, saveErr, seed)
 	return report
-}
-
-func (r *Report) add(o Report) {
-	r.Ops += o.Ops
-	r.Acknowledged += o.Acknowledged
-	r.Unknown += o.Unknown
-	r.NotApplied += o.NotApplied
-	for k, v := range o.Faults {
-		r.Faults[k] += v
-	}
-	for k, v := range o.Messages {
-		r.Messages[k] += v
-	}
 }
 
 func TestAPlanIsFixedByItsSeed(t *testing.T) {

@@ -1,0 +1,63 @@
+package sim
+
+import "fmt"
+
+// Report is what a run really had.
+type Report struct {
+	Ops, Acknowledged, Unknown, NotApplied int
+	Writes                                 int // acknowledged ones
+	Faults                                 map[Fault]int
+	Messages                               map[string]int
+}
+
+func (s *scenario) report(ops []Op) Report {
+	r := Report{Ops: len(ops), Faults: s.struck, Messages: s.mischief.tally()}
+	for _, op := range ops {
+		switch op.Outcome {
+		case Done:
+			r.Acknowledged++
+			if op.Kind != Get {
+				r.Writes++
+			}
+		case Unknown:
+			r.Unknown++
+		case NotApplied:
+			r.NotApplied++
+		}
+	}
+	return r
+}
+
+// What even the worst plan must get done in its 12 s.
+const (
+	minAcknowledged = 60
+	minWrites       = 20
+)
+
+// loud is an error when the run was too quiet to prove anything.
+func (r Report) loud() error {
+	total := 0
+	for _, n := range r.Faults {
+		total += n
+	}
+	if r.Acknowledged < minAcknowledged || r.Writes < minWrites || total == 0 {
+		return fmt.Errorf("a quiet run proves nothing: %d operations acknowledged, %d of them writes, faults %v",
+			r.Acknowledged, r.Writes, r.Faults)
+	}
+	return nil
+}
+
+// add sums reports up.
+func (r *Report) add(o Report) {
+	r.Ops += o.Ops
+	r.Acknowledged += o.Acknowledged
+	r.Writes += o.Writes
+	r.Unknown += o.Unknown
+	r.NotApplied += o.NotApplied
+	for k, v := range o.Faults {
+		r.Faults[k] += v
+	}
+	for k, v := range o.Messages {
+		r.Messages[k] += v
+	}
+}
