@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -63,20 +64,57 @@ func (s *Store) stateOptions() *pebble.Options {
 // stops: one that is tried again and again would only burn the machine.
 const maxDamages = 1000
 
-// idleWhenDead makes no files for a dead store until it closes. Pebble repeats a
-// failed flush at once and for ever; a process that ends at Fatal does not care,
-// but where Fatal returns, in tests, it would spin and a bubble's time stand still.
+// idleWhenDead makes no tables and writes no manifest for a dead store until it
+// closes. Pebble repeats a failed flush at once and for ever; a process that ends at
+// Fatal does not care, but where Fatal returns, in tests, it would spin and a
+// bubble's time stand still. Pebble holds none of its mutexes at either place.
 type idleWhenDead struct {
 	vfs.FS
 	store *Store
 }
 
-// Create implements vfs.FS.
-func (fs idleWhenDead) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+func (fs idleWhenDead) wait() {
 	if fs.store.dead.Load() {
 		<-fs.store.closing
 	}
-	return fs.FS.Create(name, category)
+}
+
+// Create implements vfs.FS.
+func (fs idleWhenDead) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	fs.wait()
+	f, err := fs.FS.Create(name, category)
+	if err == nil && strings.HasPrefix(fs.PathBase(name), "MANIFEST-") {
+		return idleFile{f, fs}, nil // a flush of nothing writes here only
+	}
+	return f, err
+}
+
+// idleFile is a manifest. A write that fails is the end of the store: Pebble's
+// writer would repeat the error from memory, without asking the disk again.
+type idleFile struct {
+	vfs.File
+	fs idleWhenDead
+}
+
+func (f idleFile) judge(err error) error {
+	if err != nil {
+		f.fs.store.fatal(fmt.Errorf("raftstore: state database: write the manifest: %w", err))
+		f.fs.wait()
+	}
+	return err
+}
+
+// Write implements vfs.File.
+func (f idleFile) Write(p []byte) (int, error) {
+	f.fs.wait()
+	n, err := f.File.Write(p)
+	return n, f.judge(err)
+}
+
+// Sync implements vfs.File.
+func (f idleFile) Sync() error {
+	f.fs.wait()
+	return f.judge(f.File.Sync())
 }
 
 // Get implements state.Reader.

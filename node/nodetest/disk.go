@@ -1,6 +1,7 @@
 package nodetest
 
 import (
+	"math/rand/v2"
 	"strings"
 	"sync"
 
@@ -72,6 +73,18 @@ func (s *Server) CutPower(when func(errorfs.Op) bool) {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
 	s.faults.strike = when
+}
+
+// CutPowerNow ends this life at once, as CutPower does; keepUnsynced is as in
+// Crash. Any goroutine may call it, the node's own too.
+func (s *Server) CutPowerNow(keepUnsynced int, rng *rand.Rand) {
+	f := s.faults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.after == nil {
+		f.cut()
+		f.after = f.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: keepUnsynced, RNG: rng})
+	}
 }
 
 // AtWrite is true at the n-th call, for CutPower.

@@ -52,6 +52,7 @@ type Plan struct {
 	Sluggish int
 	Length   time.Duration
 	Steps    []Step
+	Storage  storagePlan
 }
 
 // newPlan draws a plan. Two plans of one seed are equal.
@@ -80,6 +81,8 @@ func newPlan(seed uint64) Plan {
 			at += s.For + between(rng, 300*time.Millisecond, 2*time.Second)
 		}
 	}
+	p.Storage = newStoragePlan(seed, &p)
+	p.Steps = append(p.Steps, p.Storage.Steps...)
 	slices.SortStableFunc(p.Steps, func(a, b Step) int { return int(a.At - b.At) })
 	return p
 }
@@ -116,8 +119,8 @@ func between(rng *rand.Rand, low, high time.Duration) time.Duration {
 
 func (p Plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d nodes, %d shards, %d clients, sluggish %d, %s\n",
-		p.Seed, p.Nodes, p.Shards, p.Clients, p.Sluggish, p.Length)
+	fmt.Fprintf(&b, "seed %d: %d nodes, %d shards, %d clients, sluggish %d, tiny logs %t, %s\n",
+		p.Seed, p.Nodes, p.Shards, p.Clients, p.Sluggish, p.Storage.TinyLogs, p.Length)
 	for _, s := range p.Steps {
 		fmt.Fprintf(&b, "  %s\n", s)
 	}

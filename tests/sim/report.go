@@ -1,6 +1,10 @@
 package sim
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/ringfort/ringfort/internal/failpoint"
+)
 
 // Report is what a run really had.
 type Report struct {
@@ -8,10 +12,12 @@ type Report struct {
 	Writes                                 int // acknowledged ones
 	Faults                                 map[Fault]int
 	Messages                               map[string]int
+	Failpoints                             map[failpoint.Name]int // how often they were come to
 }
 
 func (s *scenario) report(ops []Op) Report {
 	r := Report{Ops: len(ops), Faults: s.struck, Messages: s.mischief.tally()}
+	s.visits(&r)
 	for _, op := range ops {
 		switch op.Outcome {
 		case Done:
@@ -56,6 +62,9 @@ func (r *Report) add(o Report) {
 	r.NotApplied += o.NotApplied
 	for k, v := range o.Faults {
 		r.Faults[k] += v
+	}
+	for k, v := range o.Failpoints {
+		r.Failpoints[k] += v
 	}
 	for k, v := range o.Messages {
 		r.Messages[k] += v

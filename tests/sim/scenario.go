@@ -12,6 +12,7 @@ import (
 
 	"github.com/ringfort/ringfort/client"
 	"github.com/ringfort/ringfort/internal/clock"
+	"github.com/ringfort/ringfort/internal/failpoint"
 	"github.com/ringfort/ringfort/node"
 	"github.com/ringfort/ringfort/node/config"
 	"github.com/ringfort/ringfort/node/nodetest"
@@ -26,6 +27,7 @@ type scenario struct {
 	cluster  *nodetest.Cluster
 	mischief *mischief
 	clocks   []*skewedClock
+	fails    []*failpoint.Set
 	work     *workload
 	rng      *rand.Rand
 	struck   map[Fault]int
@@ -47,6 +49,7 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 	}
 	for range p.Nodes {
 		s.clocks = append(s.clocks, &skewedClock{System: clock.NewVirtual()})
+		s.fails = append(s.fails, new(failpoint.Set))
 	}
 	s.cluster = nodetest.Start(t, nodetest.Options{
 		Nodes: p.Nodes, Shards: p.Shards, Seed: p.Seed, Logger: logger,
@@ -57,7 +60,10 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 				c.ElectionTimeout = 4 * time.Second
 			}
 		},
-		Tune: func(_ int, o *raftstore.Options) { o.MemTableBytes = 256 << 10 },
+		Tune: func(i int, o *raftstore.Options) {
+			o.MemTableBytes = 256 << 10
+			p.Storage.tune(o, s.fails[i])
+		},
 	})
 	s.work = newWorkload(time.Now())
 	stopWork, err := s.startClients()

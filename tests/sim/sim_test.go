@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/ringfort/ringfort/internal/failpoint"
 	_ "github.com/ringfort/ringfort/internal/racebubble"
 )
 
@@ -21,7 +22,7 @@ var (
 )
 
 func TestRandomScenarios(t *testing.T) {
-	total := Report{Faults: make(map[Fault]int), Messages: make(map[string]int)}
+	total := Report{Faults: make(map[Fault]int), Messages: make(map[string]int), Failpoints: make(map[failpoint.Name]int)}
 	for i := range *scenarios {
 		seed := *firstSeed + uint64(i)
 		for range *repeat {
@@ -30,8 +31,8 @@ func TestRandomScenarios(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("%d scenarios: %d operations, %d acknowledged (%d writes), %d unknown, %d not applied\nfaults %v\nmessages %v",
-		*scenarios**repeat, total.Ops, total.Acknowledged, total.Writes, total.Unknown, total.NotApplied, total.Faults, total.Messages)
+	t.Logf("%d scenarios: %d operations, %d acknowledged (%d writes), %d unknown, %d not applied\nfaults %v\nmessages %v\nfailpoints %v",
+		*scenarios**repeat, total.Ops, total.Acknowledged, total.Writes, total.Unknown, total.NotApplied, total.Faults, total.Messages, total.Failpoints)
 }
 
 func runSeed(t *testing.T, seed uint64) Report {
