@@ -281,16 +281,23 @@ func life(fs *vfs.MemFS, o Options, groups map[uint64]*groupRun, crashAfter int3
 		return nil, errors.Join(err, d.Close())
 	}
 	crash := make(chan struct{})
+	crashNow := sync.OnceFunc(func() { close(crash) })
 	var steps atomic.Int32
 	step := func() {
 		if steps.Add(1) == crashAfter {
-			close(crash)
+			crashNow()
 		}
 	}
 	var wg sync.WaitGroup
 	errs := make(chan error, len(groups))
 	for _, r := range groups {
-		wg.Go(func() { errs <- r.run(step) })
+		wg.Go(func() {
+			err := r.run(step)
+			if err != nil {
+				crashNow() // its steps are missing
+			}
+			errs <- err
+		})
 	}
 	<-crash
 	bounds := make(map[uint64]int32)

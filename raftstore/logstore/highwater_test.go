@@ -270,6 +270,36 @@ func TestL3_MarkKnowsTheNewborn(t *testing.T) {
 	})
 }
 
+// What keeps a replica from voting, or a stale entry from being sent, is known to
+// the mark before it is answered.
+func TestL3_MarkKnowsOrdersAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewCrashableMem()
+		d := mustOpen(t, options(t, fs))
+		born(t, d, 7)
+		born(t, d, 8)
+		synctest.Wait() // the keeper pauses for a second now
+		file := func() highWaterFile {
+			f, _, err := readHighWater(crashed(fs), testDir)
+			must(t, err)
+			return f
+		}
+		must(t, d.MarkIngest(7, 40, 6))
+		if m := file().marks[7]; m.floor != 40 {
+			t.Errorf("after an ingest was marked: %+v", m)
+		}
+		must(t, d.Quarantine(8, 1, "bad"))
+		if n := file().members; n != 1 {
+			t.Errorf("after a quarantine: %d", n)
+		}
+		must(t, d.Retire(8, 1))
+		if f := file(); f.members != 2 || f.marks[8] != (mark{}) {
+			t.Errorf("after a retirement: %+v", f)
+		}
+		mustClose(t, d)
+	})
+}
+
 func TestL3_MissingMark(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	d := mustOpen(t, options(t, fs))

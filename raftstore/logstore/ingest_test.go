@@ -2,8 +2,11 @@ package logstore
 
 import (
 	"errors"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
@@ -163,41 +166,68 @@ func TestL5_IngestEndsOlderPins(t *testing.T) {
 }
 
 // Readers run beside ingests: what they find missing must be gone by then, or it
-// would be taken for damage and stop the node.
+// would be taken for damage and stop the node. The readers here are held after
+// they have looked at the log's ends and before they read.
 func TestL2_ReadersMeetIngests(t *testing.T) {
+	for name, index := range map[string]uint64{"tail left": 20, "past the end": 50} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t, vfs.NewMem())
+			o.LogCacheBytes = -1
+			d := mustOpen(t, o)
+			defer mustClose(t, d)
+			g := born(t, d, 7)
+			must(t, g.StoreLogs(entries(11, 20, 5)))
+			must(t, d.MarkIngest(7, index, 6))
+			r := &request{op: &finishIngestOp{group: g}, group: g, at: time.Now(), done: make(chan error, 1)}
+			var wg sync.WaitGroup
+			d.mu.Lock() // readers and callers pass it to get in
+			for range 100 {
+				wg.Go(func() {
+					var l raft.Log
+					if err := g.GetLog(12, &l); !errors.Is(err, raft.ErrLogNotFound) {
+						t.Errorf("read %+v: %v", l, err)
+					}
+				})
+				runtime.Gosched()
+			}
+			d.queue <- r
+			must(t, <-r.done)
+			d.mu.Unlock()
+			wg.Wait()
+		})
+	}
+}
+
+// Until an ingest's end is durable, readers see neither what goes nor what comes.
+func TestLS2_IngestIsShownWhenItIsDurable(t *testing.T) {
 	o := options(t, vfs.NewMem())
-	o.LogCacheBytes = -1
+	var ending atomic.Pointer[Group]
+	checked := 0
+	o.BeforeSync = func() {
+		g := ending.Load()
+		if g == nil {
+			return
+		}
+		if v := g.view(); v.ingest == (Marker{}) || v.boundary == 10 {
+			return // a probe of the idle disk
+		}
+		checked++
+		if last(t, g) != 30 || !errors.Is(g.GetLog(50, &raft.Log{}), raft.ErrLogNotFound) {
+			t.Errorf("the log ends at %d already", last(t, g))
+		}
+		if err := g.GetLog(20, &raft.Log{}); !errors.Is(err, raft.ErrLogNotFound) {
+			t.Errorf("entry 20 can still be read: %v", err)
+		}
+	}
 	d := mustOpen(t, o)
 	defer mustClose(t, d)
 	g := born(t, d, 7)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				low, _ := g.FirstIndex()
-				high, _ := g.LastIndex()
-				for index := high; index >= low; index-- {
-					var l raft.Log
-					if err := g.GetLog(index, &l); err != nil && !errors.Is(err, raft.ErrLogNotFound) {
-						t.Errorf("entry %d: %v", index, err)
-						return
-					}
-				}
-			}
-		})
+	must(t, g.StoreLogs(entries(11, 20, 5)))
+	must(t, d.MarkIngest(7, 50, 6))
+	ending.Store(g)
+	must(t, d.FinishIngest(7))
+	wantEntries(t, g, 50, nil)
+	if checked != 1 {
+		t.Errorf("looked %d times", checked)
 	}
-	for i := range uint64(200) {
-		end := last(t, g)
-		must(t, g.StoreLogs(entries(end+1, 6, 5)))
-		must(t, d.MarkIngest(7, end+2+i%8, 5))
-		must(t, d.FinishIngest(7))
-	}
-	close(stop)
-	wg.Wait()
 }
