@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +41,12 @@ func TestDescriptor_RoundTripAndDamage(t *testing.T) {
 	newer[0]++
 	_, err := DecodeDescriptor(sealed(newer))
 	wantKind(t, "newer format", err, kverr.Format)
+	// The same numbers in other bytes: the replica's 12 as 0x8c 0x00.
+	at := bytes.IndexByte(whole, testReplica)
+	other := slices.Concat(whole[:at], []byte{testReplica | 0x80, 0}, whole[at+1:len(whole)-4])
+	if _, err := DecodeDescriptor(sealed(other)); err == nil {
+		t.Error("a number with a leading zero is accepted")
+	}
 	for name, bend := range map[string]func(*Descriptor){
 		"name with a way out": func(d *Descriptor) { d.Name = "../state" },
 		"no name":             func(d *Descriptor) { d.Name = "" },

@@ -32,8 +32,8 @@
 //     separate file, so it cannot claim more than a crash would leave.
 //   - SN2: a view's position, configuration and arc are those inside it.
 //   - SN3: a staging counts only with its manifest, which is written and synced
-//     after all files and their names are; Take reads every byte again and answers
-//     nothing when one is missing or wrong.
+//     after all files are; Take reads every byte again and answers nothing when one
+//     is missing or wrong.
 //   - SN4: one staging per replica is being received at a time, and few per node.
 //   - SN5: what is staged and what is announced fit the disk with a reserve left.
 //     A failed write refuses the transfer and leaves nothing behind.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -143,6 +144,7 @@ type recorded struct {
 	steps    []func(Sink) error
 	kinds    string // c, f, e
 	largest  int
+	pieces   int // in which chunks are kept; 0: as they come
 	bytes    int
 	failAt   int // 0: never; otherwise the step that fails
 	failWith error
@@ -159,7 +161,15 @@ func (r *recorded) step(kind string, do func(Sink) error) error {
 func (r *recorded) Chunk(data []byte, crc uint32) error {
 	data = append([]byte(nil), data...)
 	r.largest, r.bytes = max(r.largest, len(data)), r.bytes+len(data)
-	return r.step("c", func(s Sink) error { return s.Chunk(data, crc) })
+	if r.pieces == 0 {
+		return r.step("c", func(s Sink) error { return s.Chunk(data, crc) })
+	}
+	for piece := range slices.Chunk(data, r.pieces) {
+		if err := r.step("c", func(s Sink) error { return s.Chunk(piece, crcOf(piece)) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *recorded) EndFile(bytes, sum uint64) error {
@@ -187,7 +197,7 @@ func record(t testing.TB, files int) *recorded {
 	db.fill(testArc, 4*files, 256, 1)
 	v, err := db.sourceOf(SourceOptions{FileBytes: 1024}).Open(testShard, testArc.From)
 	fatal(t, err)
-	var r recorded
+	r := recorded{pieces: 400}
 	fatal(t, v.Stream(context.Background(), &r))
 	fatal(t, v.Close())
 	return &r

@@ -102,10 +102,8 @@ func TestSN3_DamageOnTheWayIsFound(t *testing.T) {
 		} else if err != nil && kverr.KindOf(err) != kverr.Invalid {
 			t.Errorf("%s: %v", what, err)
 		}
-		if in.Descriptor() == nil {
-			if again := in.Chunk([]byte("x"), 0); err == nil && again == nil {
-				t.Errorf("%s: goes on", what)
-			}
+		if again := r.play(in); again == nil { // as if it were a new beginning
+			t.Errorf("%s: goes on", what)
 		}
 		in.Abort()
 		in.Abort()
@@ -117,9 +115,16 @@ func TestSN3_DamageOnTheWayIsFound(t *testing.T) {
 		steps := append([]func(Sink) error(nil), r.steps[:i]...)
 		return append(append(steps, by...), r.steps[i+1:]...)
 	}
+	end := len(r.steps) - 1
+	try("a file that does not end", replace(end, r.steps[0], r.steps[end]))
+	large := make([]byte, maxPiece+1)
+	try("a large chunk", replace(0, func(to Sink) error { return to.Chunk(large, crcOf(large)) }))
 	for i, step := range r.steps {
+		if r.kinds[i] == 'c' {
+			try(fmt.Sprint("an empty chunk at ", i), replace(i, func(to Sink) error { return to.Chunk(nil, 0) }, step))
+		}
 		try(fmt.Sprint("without step ", i), replace(i))
-		if i+1 < len(r.steps) {
+		if i > 0 {
 			try(fmt.Sprint("cut before step ", i), r.steps[:i])
 		}
 		if r.kinds[i] != 'e' { // more after the end is refused below
@@ -246,6 +251,11 @@ func TestStaging_RecoverKeepsOnlyWhatIsWhole(t *testing.T) {
 		"a file is short":  func(s *stagingRig, d Descriptor) { writeFile(t, s.fs, s.path(d.Name, fileName(0)), []byte("x")) },
 		"no manifest":      func(s *stagingRig, d Descriptor) { fatal(t, s.fs.Remove(s.path(d.Name, manifestName))) },
 		"another manifest": func(s *stagingRig, d Descriptor) { writeFile(t, s.fs, s.path(d.Name, manifestName), []byte("x")) },
+		"a copied manifest": func(s *stagingRig, d Descriptor) {
+			fatal(t, s.fs.Remove(s.path("file", "")))
+			fatal(t, s.fs.MkdirAll(s.path("g9-r9-i9-9-8", ""), 0o700))
+			writeFile(t, s.fs, s.path("g9-r9-i9-9-8", manifestName), readFile(t, s.fs, s.path(d.Name, manifestName)))
+		},
 		"another name": func(s *stagingRig, d Descriptor) {
 			fatal(t, s.fs.Rename(s.path(d.Name, ""), s.path("g9-r9-i9-9-9", "")))
 		},
@@ -261,11 +271,12 @@ func TestStaging_RecoverKeepsOnlyWhatIsWhole(t *testing.T) {
 		wantKind(t, "begin before recover", err, kverr.Internal)
 		removed, err := next.Recover(everything)
 		fatal(t, err)
-		if _, found := next.Find(d.Group, d.Index); found != (name == "") {
+		whole := name == "" || name == "a copied manifest"
+		if _, found := next.Find(d.Group, d.Index); found != whole {
 			t.Errorf("%s: found %t", name, found)
 		}
 		wantRemoved, wantLeft := 3, 0
-		if name == "" {
+		if whole {
 			wantRemoved, wantLeft = 2, 1
 		}
 		if names := next.names(); removed != wantRemoved || len(names) != wantLeft {
@@ -423,6 +434,11 @@ func TestSN5_FailedWritesRefuseTheTransfer(t *testing.T) {
 			err = r.play(in)
 		}
 		failing = false
+		if in != nil && err != nil { // whoever does not notice must not succeed
+			for _, step := range r.steps {
+				_ = step(in)
+			}
+		}
 		if err == nil {
 			in.Abort()
 			break

@@ -147,6 +147,15 @@ func TestStore_KeepsTheLatestDescriptor(t *testing.T) {
 			t.Errorf("%s: opened", name)
 		}
 	}
+	sink, err := r.Create(1, 1, 1, testConfiguration(), 1, nil)
+	fatal(t, err)
+	if n, err := sink.Write(make([]byte, maxDescriptorBytes+1)); n != 0 || err == nil {
+		t.Errorf("a sink takes %d bytes, %v", n, err)
+	}
+	fatal(t, sink.Cancel())
+	if n, err := sink.Write([]byte("x")); n != 0 || err == nil {
+		t.Errorf("a cancelled sink takes %d bytes, %v", n, err)
+	}
 	if _, _, err := r.Open(first); err != nil {
 		t.Errorf("refused ones replaced it: %v", err)
 	}

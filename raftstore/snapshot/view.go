@@ -96,7 +96,6 @@ func (s *Source) Open(group uint64, from shardmap.Slot) (*View, error) {
 			return nil, errOpen(group, err)
 		}
 		if v != nil {
-			s.opts.Failpoints.Hit(failpoint.SnapshotOpened)
 			return v, nil
 		}
 	}
@@ -112,6 +111,7 @@ func (s *Source) view(group uint64, arc shardmap.Arc) (v *View, err error) {
 			_ = pinned.Close() // never fails: it only counts references
 		}
 	}()
+	s.opts.Failpoints.Hit(failpoint.SnapshotOpened)
 	record, found, err := state.ReadRecord(reader{pinned}, arc.From)
 	if err != nil || !found || record.Arc != arc {
 		return nil, err

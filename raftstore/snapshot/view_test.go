@@ -171,6 +171,20 @@ func TestSN2_MetaIsInsideTheView(t *testing.T) {
 	fatal(t, v.Close())
 	wantKind(t, "stream of a closed view", v.Stream(context.Background(), &recorded{}), kverr.Closed)
 
+	// The database moves on between the view and what is read of it.
+	var points failpoint.Set
+	points.Hook(func(failpoint.Name) {
+		points.Hook(nil)
+		db.bear(testShard, testArc, testIndex+5, testTerm+1)
+	})
+	v, err = db.sourceOf(SourceOptions{Failpoints: &points}).Open(testShard, testArc.From)
+	fatal(t, err)
+	if m := v.Meta("x"); m.Index != testIndex || m.Term != testTerm || m.ConfigurationIndex != testIndex {
+		t.Errorf("got %+v", m)
+	}
+	fatal(t, v.Close())
+	db.bear(testShard, testArc, testIndex, testTerm)
+
 	if v, err := s.view(testShard, shardmap.Arc{From: testArc.From, To: 150}); v != nil || err != nil {
 		t.Errorf("a view of an arc that is no more: %v, %v", v, err)
 	}

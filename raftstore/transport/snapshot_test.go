@@ -338,6 +338,12 @@ func TestSnapshot_WhatIsNotAdmitted(t *testing.T) {
 	}
 }
 
+func (s *shipment) offered() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.offers)
+}
+
 // offer makes a bare offer and tells what came of it.
 func (s *shipment) offer(m *peerv1.SnapshotChunk) string {
 	ctx, cancel := context.WithCancel(s.t.Context())
@@ -392,6 +398,15 @@ func TestSnapshot_SilentSendersAreGivenUp(t *testing.T) {
 			t.Error("a silent transfer holds its place")
 		}
 		wantKind(t, "silent", <-done, kverr.Unavailable)
+		done = s.sending()
+		time.Sleep(time.Second)
+		_ = s.b.Close() // in the middle of the silence
+		time.Sleep(time.Second)
+		if !s.last().wasAborted() {
+			t.Error("a closed group goes on receiving")
+		}
+		wantKind(t, "closed", <-done, kverr.Unavailable)
+		s.b = s.nodes[1].group(testGroup)
 		s.raft(s.b)
 		s.wantWhole()
 	})
@@ -581,6 +596,33 @@ func TestSnapshot_SlowLink(t *testing.T) {
 	})
 }
 
+// TestSnapshot_ReceiversDiskHangs: the connection is well, and nothing gets on.
+func TestSnapshot_ReceiversDiskHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShipment(t, nil)
+		defer s.close()
+		s.raft(s.b)
+		s.view.size, s.view.pieces, s.view.files = 256<<10, 15, 8 // more than all windows and buffers hold
+		s.prepare = func(r *fakeReceiver) {
+			r.at = func(step int) error {
+				if step == 2 {
+					time.Sleep(time.Minute)
+				}
+				return nil
+			}
+		}
+		start := time.Now()
+		_, err := s.send()
+		wantKind(t, "hanging disk", err, kverr.Unavailable)
+		if took := time.Since(start); took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("given up after %s", took)
+		}
+		time.Sleep(time.Minute)
+		s.view.size, s.view.pieces, s.view.files = 1000, 4, 3
+		s.wantWhole()
+	})
+}
+
 // TestSnapshot_Turns: two at a time leave a node; a third waits, without being
 // offered, until there is a turn or its group closes.
 func TestSnapshot_Turns(t *testing.T) {
@@ -607,7 +649,7 @@ func TestSnapshot_Turns(t *testing.T) {
 			}()
 			time.Sleep(time.Millisecond)
 		}
-		if n := len(s.offers); n != 2 || s.nodes[0].net.Stats().SnapshotsSending != groups {
+		if n := s.offered(); n != 2 || s.nodes[0].net.Stats().SnapshotsSending != groups {
 			t.Errorf("%d offers at a time", n)
 		}
 		_ = from[4].Close()
@@ -617,8 +659,8 @@ func TestSnapshot_Turns(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if took := time.Since(start).Round(time.Second); took != 10*time.Second || len(s.offers) != 4 {
-			t.Errorf("%d transfers took %s", len(s.offers), took)
+		if took := time.Since(start).Round(time.Second); took != 10*time.Second || s.offered() != 4 {
+			t.Errorf("%d transfers took %s", s.offered(), took)
 		}
 	})
 }
@@ -644,6 +686,9 @@ func TestSnapshot_ANodeThatIsDownHoldsNoTurn(t *testing.T) {
 		unknown := s.nodes[0].group(99)
 		go func() {
 			_, err := s.sendTo(unknown, "n9/r109")
+			if took := time.Since(start); took < offerPatience-time.Second {
+				t.Errorf("a node without address is given up after %s", took)
+			}
 			errs <- err
 		}()
 		time.Sleep(time.Millisecond)

@@ -204,7 +204,7 @@ type transfer struct {
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	stream   grpc.BidiStreamingClient[peerv1.SnapshotChunk, peerv1.SnapshotAnswer]
-	stall    *time.Timer   // cancels; runs while something is waited for
+	stall    *time.Timer   // cancels; started again by every progress
 	admitted chan struct{} // closed by receive
 	news     chan struct{} // capacity 1: an answer came
 	over     chan struct{} // closed by receive when result and err are final
@@ -242,7 +242,6 @@ func (t *transfer) run() (*peerv1.InstallSnapshotResult, error) {
 	if !t.await(t.admitted) {
 		return t.outcome()
 	}
-	t.stall.Stop() // from here on it runs during each Send
 	if err := t.o.view.Stream(t.ctx, t); err != nil {
 		select {
 		case <-t.over: // the receiver knew it first, and why
