@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // DefaultNodes is the number of nodes of a new cluster when none is named.
@@ -43,7 +44,7 @@ type Config struct {
 	// else kvnode beside the running executable, else the one on $PATH.
 	Binary string
 	// NodeFlags are added to the command line of every node started from now
-	// on, and remembered. Nil keeps those of last time.
+	// on, and remembered. Nil keeps those of last time, empty forgets them.
 	NodeFlags []string
 	// FirstPort is where the search for free gRPC ports starts; gossip ports
 	// are searched from 100 below. 0 means where the first node is, or 7401.
@@ -59,6 +60,10 @@ func (c Config) note(format string, args ...any) {
 	}
 }
 
+// ownFlags are those that every node gets with a value of its own; a second one
+// would win, and the node would not be where cluster.json says.
+var ownFlags = []string{"name", "data-dir", "listen", "gossip-listen", "join"}
+
 // Validate checks what can be checked without looking at the directory.
 func (c Config) Validate() error {
 	switch {
@@ -70,6 +75,13 @@ func (c Config) Validate() error {
 		return fmt.Errorf("replication factor: %d is negative", c.ReplicationFactor)
 	case c.FirstPort < 0 || c.FirstPort > maxPort:
 		return fmt.Errorf("first port: %d is not in 1 to %d", c.FirstPort, maxPort)
+	}
+	for _, arg := range c.NodeFlags {
+		name, isFlag := strings.CutPrefix(arg, "-")
+		name, _, _ = strings.Cut(strings.TrimPrefix(name, "-"), "=")
+		if isFlag && slices.Contains(ownFlags, name) {
+			return fmt.Errorf("flags for the nodes: --%s is chosen for each node and cannot be given", name)
+		}
 	}
 	return nil
 }
@@ -124,6 +136,16 @@ func (c *Cluster) Names() ([]string, error) {
 		names[i] = n.Name
 	}
 	return names, nil
+}
+
+// Options are the kvnode executable, empty if nobody named one, and the flags
+// that nodes get at their next start.
+func (c *Cluster) Options() (binary string, nodeFlags []string, err error) {
+	st, err := c.load()
+	if err != nil {
+		return "", nil, err
+	}
+	return st.Binary, st.NodeFlags, nil
 }
 
 // choose returns the nodes with the given names, or all when none is given.

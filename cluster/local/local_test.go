@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ringfort/ringfort/cluster/local/localtest"
+	"github.com/ringfort/ringfort/internal/kverr"
 )
 
 // testPort keeps these tests away from the ports of a cluster somebody uses.
@@ -220,7 +221,7 @@ func TestDeathAtStartIsExplained(t *testing.T) {
 
 func TestUpSaysWhatIsMissing(t *testing.T) {
 	c, cfg := newCluster(t, "leaderless"), testConfig(t)
-	_, st, err := c.launch(testContext(t), cfg)
+	st, err := c.launch(testContext(t), cfg, &Report{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,6 +233,189 @@ func TestUpSaysWhatIsMissing(t *testing.T) {
 		t.Fatalf("up: %v", err)
 	}
 	wantStates(t, c, "n1=running n2=running n3=running")
+}
+
+// A node that dies while Up waits is not waited for: one that ran before is
+// started again, once, and a second death is an error.
+func TestDeathDuringUpIsNoticed(t *testing.T) {
+	c, cfg := newCluster(t, "leaderless"), testConfig(t)
+	if _, err := c.launch(testContext(t), cfg, &Report{}); err != nil {
+		t.Fatal(err)
+	}
+	notes := make(chan string, 10)
+	cfg.Note = func(s string) { notes <- s }
+	result := make(chan error)
+	go func() {
+		_, err := c.Up(testContext(t), cfg)
+		result <- err
+	}()
+	if err := c.Kill(testContext(t), "n2"); err != nil {
+		t.Fatal(err)
+	}
+	// Up may also have looked only after the kill, and then simply starts it.
+	for want := "n1=running n2=running n3=running"; ; {
+		if got, _ := states(t, c); got == want {
+			break
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("n2 was not started again")
+		}
+	}
+	// Whoever was started by this Up is not started a second time.
+	if err := c.Kill(testContext(t), "n2"); err != nil {
+		t.Fatal(err)
+	}
+	err := <-result
+	var died *StartError
+	if !errors.As(err, &died) || died.Node != "n2" || !strings.Contains(err.Error(), "n2 died") {
+		t.Fatalf("up: %v", err)
+	}
+	if len(notes) > 1 {
+		t.Errorf("%d notes, the first: %s", len(notes), <-notes)
+	}
+}
+
+// Killed a moment ago, processes look alive until the kernel has taken them
+// apart; Up must not wait for them.
+func TestUpRightAfterKill(t *testing.T) {
+	c, cfg := newCluster(t, ""), testConfig(t)
+	mustUp(t, c, cfg)
+	st, err := c.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range st.Nodes {
+		if err := n.Process.signal(sigKill); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustUp(t, c, cfg)
+	wantStates(t, c, "n1=running n2=running n3=running")
+}
+
+// Up returns when a node that joins is a member, not when it is only seen.
+func TestUpWaitsForMembers(t *testing.T) {
+	c, cfg := newCluster(t, "outsider"), testConfig(t)
+	st, err := c.launch(testContext(t), cfg, &Report{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.awaitLeaders(testContext(t), st); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var missing *NotReadyError
+	if err := c.awaitMembers(ctx, st); !errors.As(err, &missing) || !strings.Contains(missing.What, "n2 is not a member") {
+		t.Fatalf("up: %v", err)
+	}
+}
+
+func TestNodeOfAnotherClusterIsNamed(t *testing.T) {
+	c, cfg := newCluster(t, "stranger"), testConfig(t)
+	_, err := c.Up(testContext(t), cfg)
+	if !errors.Is(err, kverr.WrongCluster) {
+		t.Fatalf("up: %v", err)
+	}
+	for _, want := range []string{"n2", "cluster-y", "cluster-x", c.DataDir("n2")} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in: %v", want, err)
+		}
+	}
+}
+
+// One after the other: n1 does not start again before n2 serves, and what is
+// down comes first.
+func TestRollingRestart(t *testing.T) {
+	c, cfg := newCluster(t, ""), testConfig(t)
+	mustUp(t, c, cfg)
+	before := wantStates(t, c, "n1=running n2=running n3=running")
+	if err := c.Kill(testContext(t), "n3"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.RollingRestart(testContext(t), cfg); err != nil {
+		t.Fatal(err)
+	}
+	after := wantStates(t, c, "n1=running n2=running n3=running")
+	st, err := c.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range after {
+		if after[i] == before[i] {
+			t.Errorf("n%d was not restarted", i+1)
+		}
+	}
+	n1, n2, n3 := st.Nodes[0].StartedAt, st.Nodes[1].StartedAt, st.Nodes[2].StartedAt
+	if !n3.Before(n1) || !n1.Before(n2) {
+		t.Errorf("started at %v, %v, %v", n1, n2, n3)
+	}
+}
+
+// A cluster without leaders is not taken down node by node.
+func TestRollingRestartStopsWithoutLeaders(t *testing.T) {
+	c, cfg := newCluster(t, "leaderless"), testConfig(t)
+	if _, err := c.launch(testContext(t), cfg, &Report{}); err != nil {
+		t.Fatal(err)
+	}
+	before := wantStates(t, c, "n1=running n2=running n3=running")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	var missing *NotReadyError
+	if err := c.RollingRestart(ctx, cfg); !errors.As(err, &missing) || !strings.Contains(err.Error(), "restart of n1, 1 of 3") {
+		t.Fatalf("restart: %v", err)
+	}
+	if after := wantStates(t, c, "n1=running n2=running n3=running"); after[1] != before[1] || after[2] != before[2] {
+		t.Errorf("pids %v, then %v", before, after)
+	}
+}
+
+func TestKillSaysWhomItDidNotHit(t *testing.T) {
+	c, cfg := newCluster(t, ""), testConfig(t)
+	mustUp(t, c, cfg)
+	if err := c.Kill(testContext(t), "n2"); err != nil {
+		t.Fatal(err)
+	}
+	failed := NodeErrors(c.Kill(testContext(t)))
+	if len(failed) != 1 || failed[0].Node != "n2" || !errors.Is(failed[0], ErrNotRunning) {
+		t.Fatalf("kill: %v", failed)
+	}
+	wantStates(t, c, "n1=dead n2=dead n3=dead")
+}
+
+func TestNodeFlagsAreShownAndForgotten(t *testing.T) {
+	c, cfg := newCluster(t, ""), testConfig(t)
+	cfg.Nodes, cfg.NodeFlags = 1, []string{"--fake-version", "x"}
+	mustUp(t, c, cfg)
+	if _, flags, err := c.Options(); err != nil || strings.Join(flags, " ") != "--fake-version x" {
+		t.Fatalf("flags %q, %v", flags, err)
+	}
+	var notes []string
+	cfg = Config{NodeFlags: []string{}, Note: func(s string) { notes = append(notes, s) }}
+	mustUp(t, c, cfg)
+	if _, flags, err := c.Options(); err != nil || len(flags) != 0 {
+		t.Fatalf("flags %q, %v", flags, err)
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], "next start") {
+		t.Errorf("notes: %q", notes)
+	}
+	mustUp(t, c, cfg)
+	if len(notes) != 1 {
+		t.Errorf("nothing changed, and yet: %q", notes)
+	}
+	cfg.NodeFlags = []string{"--no-such-flag"}
+	if _, err := c.Stop(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Up(testContext(t), cfg); err == nil || !strings.Contains(err.Error(), "started as: ") ||
+		!strings.Contains(err.Error(), " --no-such-flag") {
+		t.Errorf("up with a bad flag: %v", err)
+	}
+	for _, bad := range []string{"--listen", "-name", "--data-dir=/x"} {
+		if err := (Config{NodeFlags: []string{bad, "x"}}).Validate(); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
+	}
 }
 
 func TestTakenPortIsReplaced(t *testing.T) {

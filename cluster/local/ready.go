@@ -23,6 +23,8 @@ const (
 	askTimeout = 2 * time.Second
 	// initTimeout bounds one Init call; a failed one is repeated.
 	initTimeout = 30 * time.Second
+	// phaseServing is what a node says that is a member and knows the map.
+	phaseServing = "serving"
 )
 
 // NotReadyError says what was still missing when the caller's time ran out. The
@@ -71,12 +73,15 @@ func (c *Cluster) form(ctx context.Context, st *state) (formed bool, err error) 
 		return false, err
 	}
 	defer closeConn()
-	if err := awaitGossip(ctx, st, first, admin); err != nil {
+	if err := c.awaitGossip(ctx, st, first, admin); err != nil {
 		return false, err
 	}
 	request := &adminv1.InitRequest{Shards: uint32(st.Shards), ReplicationFactor: uint32(st.Factor)}
 	var refusal error
 	err = poll(ctx, func() (bool, error) {
+		if err := c.deaths(st); err != nil {
+			return false, err
+		}
 		ctx, cancel := context.WithTimeout(ctx, initTimeout)
 		defer cancel()
 		answer, err := admin.Init(ctx, request)
@@ -107,9 +112,12 @@ func (c *Cluster) form(ctx context.Context, st *state) (formed bool, err error) 
 
 // awaitGossip waits until the node that will form the cluster sees all others,
 // since Init places the shards over the nodes that it sees.
-func awaitGossip(ctx context.Context, st *state, first *nodeState, admin adminv1.AdminClient) error {
+func (c *Cluster) awaitGossip(ctx context.Context, st *state, first *nodeState, admin adminv1.AdminClient) error {
 	var unseen []string
 	err := poll(ctx, func() (bool, error) {
+		if err := c.deaths(st); err != nil {
+			return false, err
+		}
 		answer, err := nodeStatus(ctx, admin)
 		if err != nil {
 			return false, nil
@@ -123,6 +131,9 @@ func awaitGossip(ctx context.Context, st *state, first *nodeState, admin adminv1
 		}
 		return len(unseen) == 0, nil
 	})
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
 	if err != nil {
 		return &NotReadyError{What: fmt.Sprintf("%s does not see %s by gossip", first.Name, strings.Join(unseen, ", ")), Err: err}
 	}
@@ -144,6 +155,9 @@ func (c *Cluster) awaitLeaders(ctx context.Context, st *state) (shards int, err 
 		conns = append(conns, admin)
 	}
 	err = poll(ctx, func() (bool, error) {
+		if err := c.deaths(st); err != nil {
+			return false, err
+		}
 		callCtx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		// A node that hangs must not be the only one that is asked.
@@ -162,10 +176,43 @@ func (c *Cluster) awaitLeaders(ctx context.Context, st *state) (shards int, err 
 		shards, missing = judge(answer, st)
 		return missing == "", nil
 	})
+	if err != nil && ctx.Err() == nil {
+		return 0, err
+	}
 	if err != nil {
 		return 0, &NotReadyError{What: missing, Err: err}
 	}
 	return shards, nil
+}
+
+// awaitMembers waits until every node serves in this cluster: one that joins
+// answers and is seen by the others before it is a member.
+func (c *Cluster) awaitMembers(ctx context.Context, st *state) error {
+	for _, n := range st.Nodes {
+		admin, closeConn, err := dial(n.Listen)
+		if err != nil {
+			return err
+		}
+		err = poll(ctx, func() (bool, error) {
+			if err := c.deaths(st); err != nil {
+				return false, err
+			}
+			answer, err := nodeStatus(ctx, admin)
+			if own := answer.GetClusterId(); err == nil && own != "" && own != st.ClusterID {
+				return false, kverr.New(kverr.WrongCluster, "%s belongs to cluster %s by its data directory %s, and this is cluster %s",
+					n.Name, own, c.DataDir(n.Name), st.ClusterID)
+			}
+			return err == nil && answer.GetClusterId() != "" && answer.GetPhase() == phaseServing, nil
+		})
+		closeConn()
+		if err != nil && ctx.Err() != nil {
+			return &NotReadyError{What: n.Name + " is not a member of the cluster yet", Err: err}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // judge counts the data shards and says in words what keeps the cluster from

@@ -15,9 +15,37 @@ const (
 	sigStop   = unix.SIGTERM
 )
 
+// NodeError says which node something failed for.
+type NodeError struct {
+	Node string
+	Err  error
+}
+
+func (e *NodeError) Error() string { return fmt.Sprintf("%s: %v", e.Node, e.Err) }
+
+// Unwrap returns the cause.
+func (e *NodeError) Unwrap() error { return e.Err }
+
+// NodeErrors finds every *NodeError in err: what was asked for has been done to
+// the nodes that none of them names.
+func NodeErrors(err error) []*NodeError {
+	switch e := err.(type) {
+	case *NodeError:
+		return []*NodeError{e}
+	case interface{ Unwrap() []error }:
+		var all []*NodeError
+		for _, part := range e.Unwrap() {
+			all = append(all, NodeErrors(part)...)
+		}
+		return all
+	}
+	return nil
+}
+
 // Kill ends nodes as a crash would, with SIGKILL, and returns when they are
 // gone. With no name it kills all, as nearly at once as it can. A node that
-// does not run is an error (ErrNotRunning), after the others were killed.
+// does not run is an error (ErrNotRunning), after the others were killed; like
+// those of Pause and Resume it consists of *NodeError (see NodeErrors).
 func (c *Cluster) Kill(ctx context.Context, names ...string) error {
 	return c.signalAndWait(ctx, sigKill, names, gone)
 }
@@ -47,7 +75,7 @@ func (c *Cluster) signalAndWait(ctx context.Context, sig unix.Signal, names []st
 	var reached []*nodeState
 	for _, n := range nodes {
 		if err := n.Process.signal(sig); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", n.Name, err))
+			failed = errors.Join(failed, &NodeError{Node: n.Name, Err: err})
 			continue
 		}
 		reached = append(reached, n)
@@ -67,12 +95,12 @@ func (n *nodeState) await(ctx context.Context, want runState) error {
 			n.Process.reap()
 		}
 		if now == gone && want != gone {
-			return false, fmt.Errorf("%s: %w any more", n.Name, ErrNotRunning)
+			return false, &NodeError{Node: n.Name, Err: fmt.Errorf("%w any more", ErrNotRunning)}
 		}
 		return now == want, nil
 	})
 	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("%s (pid %d): the signal took no effect: %w", n.Name, n.Process.PID, err)
+		return &NodeError{Node: n.Name, Err: fmt.Errorf("the signal took no effect on pid %d: %w", n.Process.PID, err)}
 	}
 	return err
 }

@@ -26,13 +26,19 @@ type StartError struct {
 	// ExitCode is -1 when the node was killed by a signal or its code is not
 	// known, because it was not this process that started it.
 	ExitCode int
-	LogPath  string
-	LastLog  []string // what it logged since it was started, at most 10 lines
+	// Late: it had answered before, or was not started just now.
+	Late    bool
+	LogPath string
+	LastLog []string // what it logged since it was started, at most 10 lines
+	Command []string // its command line, if it was started just now
 }
 
 func (e *StartError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s died at its start", e.Node)
+	b.WriteString(e.Node + " died")
+	if !e.Late {
+		b.WriteString(" at its start")
+	}
 	if e.ExitCode >= 0 {
 		fmt.Fprintf(&b, " with exit code %d", e.ExitCode)
 	}
@@ -42,6 +48,9 @@ func (e *StartError) Error() string {
 	}
 	if len(e.LastLog) == 0 {
 		b.WriteString(" (it wrote nothing)")
+	}
+	if len(e.Command) > 0 {
+		b.WriteString("\n  started as: " + strings.Join(e.Command, " "))
 	}
 	return b.String()
 }
@@ -68,6 +77,11 @@ func (c *Cluster) start(ctx context.Context, st *state, nodes []*nodeState, cfg 
 			return err
 		}
 		failed := c.awaitAnswers(ctx, nodes, offsets)
+		for i, err := range failed {
+			if died := (*StartError)(nil); errors.As(err, &died) {
+				died.Command = append([]string{binary}, c.arguments(st, nodes[i])...)
+			}
+		}
 		snatched, err := sortFailures(nodes, failed)
 		if len(snatched) == 0 || round == maxPortRounds {
 			return errors.Join(errors.Join(failed...), c.save(st))

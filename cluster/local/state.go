@@ -23,6 +23,9 @@ type state struct {
 	Binary    string       `json:"binary,omitempty"` // if a caller named one
 	NodeFlags []string     `json:"node_flags,omitempty"`
 	Nodes     []*nodeState `json:"nodes"`
+
+	// changed: this caller has changed the binary or the flags.
+	changed bool
 }
 
 // nodeState is one node as it was last started.

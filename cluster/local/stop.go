@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -77,6 +79,55 @@ func (c *Cluster) Restart(ctx context.Context, cfg Config, names ...string) erro
 		return err
 	}
 	return c.start(ctx, st, nodes, cfg)
+}
+
+// RollingRestart restarts the nodes one after the other, each when all shards
+// have leaders, so that the cluster serves all the while. Those that do not run
+// are started first, all at once. Only Binary, NodeFlags, FirstPort and Note of
+// cfg are used.
+func (c *Cluster) RollingRestart(ctx context.Context, cfg Config, names ...string) error {
+	st, err := c.load()
+	if err != nil {
+		return err
+	}
+	nodes, err := c.choose(st, names)
+	if err != nil {
+		return err
+	}
+	var down []string
+	var turns [][]string
+	for _, n := range nodes {
+		if n.Process.look() == gone {
+			down = append(down, n.Name)
+		} else {
+			turns = append(turns, []string{n.Name})
+		}
+	}
+	if len(down) > 0 {
+		turns = append([][]string{down}, turns...)
+	}
+	for i, turn := range turns {
+		err := c.Restart(ctx, cfg, turn...)
+		if err == nil {
+			err = c.awaitServing(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("restart of %s, %d of %d: %w", strings.Join(turn, ", "), i+1, len(turns), err)
+		}
+	}
+	return nil
+}
+
+// awaitServing waits until every shard has a leader, as seen by the nodes that
+// run now; others are not waited for. A cluster that was not formed has none.
+func (c *Cluster) awaitServing(ctx context.Context) error {
+	st, err := c.load()
+	if err != nil || st.ClusterID == "" {
+		return err
+	}
+	st.Nodes = slices.DeleteFunc(st.Nodes, func(n *nodeState) bool { return n.Process.look() != running })
+	_, err = c.awaitLeaders(ctx, st)
+	return err
 }
 
 // lockExisting takes the lock only where a cluster is: the lock file must not

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -37,8 +39,9 @@ func (r *Report) Endpoints() []string {
 }
 
 // Up starts what does not run, forms the cluster if nobody has yet, and returns
-// when every shard has a leader that serves. On a cluster that is up it changes
-// nothing and reports. Nodes started before an error keep running: repeating Up
+// when every shard has a leader that serves and every node is a member. On a
+// cluster that is up it changes nothing and reports. A node that ran when Up
+// began and dies during it is started once more: it may have been dying already. Nodes started before an error keep running: repeating Up
 // goes on from there, and Down ends them.
 //
 // Errors: ErrNoBinary, ErrFormat, *StartError for each node that died,
@@ -48,55 +51,99 @@ func (c *Cluster) Up(ctx context.Context, cfg Config) (*Report, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	report, st, err := c.launch(ctx, cfg)
+	var former []NodeReport
+	for {
+		report := &Report{Dir: c.dir}
+		err := c.raise(ctx, cfg, report)
+		if err == nil {
+			report.keep(former)
+			report.Took = time.Since(began)
+			return report, nil
+		}
+		var dead *deathError
+		if !errors.As(err, &dead) || former != nil || !report.allRan(dead.nodes) {
+			return nil, err
+		}
+		former = report.Nodes
+		cfg.note("%s has died: starting it again", strings.Join(dead.nodes, ", "))
+	}
+}
+
+// raise is one attempt of Up. The report's nodes are filled in also when it
+// fails after it has looked at them.
+func (c *Cluster) raise(ctx context.Context, cfg Config, report *Report) error {
+	st, err := c.launch(ctx, cfg, report)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// Not under the lock: others may kill and restart nodes meanwhile.
 	if report.Shards, err = c.awaitLeaders(ctx, st); err != nil {
-		return nil, err
+		return err
 	}
-	report.Took = time.Since(began)
-	return report, nil
+	return c.awaitMembers(ctx, st)
+}
+
+// keep takes over what an earlier attempt did about the nodes.
+func (r *Report) keep(former []NodeReport) {
+	for i, n := range former {
+		if r.Nodes[i].Outcome == outcomeRunning {
+			r.Nodes[i].Outcome = n.Outcome
+		}
+	}
+}
+
+// allRan reports whether the nodes ran before this attempt.
+func (r *Report) allRan(names []string) bool {
+	for _, n := range r.Nodes {
+		if slices.Contains(names, n.Name) && n.Outcome != outcomeRunning && n.Outcome != outcomeResumed {
+			return false
+		}
+	}
+	return true
 }
 
 // launch is the part of Up that excludes other callers.
-func (c *Cluster) launch(ctx context.Context, cfg Config) (*Report, *state, error) {
+func (c *Cluster) launch(ctx context.Context, cfg Config, report *Report) (*state, error) {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	unlock, err := c.lock(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer unlock()
 	st, err := c.loadOrNew(cfg)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	report := &Report{Dir: c.dir}
 	var missing []*nodeState
+	var ran []string
 	for _, n := range st.Nodes {
 		outcome, err := c.examine(n, cfg)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if outcome == outcomeStarted || outcome == outcomeRestarted {
 			missing = append(missing, n)
+		} else {
+			ran = append(ran, n.Name)
 		}
 		report.Nodes = append(report.Nodes, NodeReport{Name: n.Name, Outcome: outcome})
 	}
+	if st.changed && len(ran) > 0 {
+		cfg.note("%s run already: the new flags take effect at the next start (kvctl local restart --all)", strings.Join(ran, ", "))
+	}
 	if err := c.start(ctx, st, missing, cfg); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for i, n := range st.Nodes {
 		report.Nodes[i].Listen = n.Listen // start may have moved it
 	}
 	if report.Formed, err = c.form(ctx, st); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	report.ClusterID = st.ClusterID
-	return report, st, nil
+	return st, nil
 }
 
 // loadOrNew reads the state, or makes that of a new cluster, and applies cfg.
@@ -125,11 +172,14 @@ func (c *Cluster) loadOrNew(cfg Config) (*state, error) {
 		st.Nodes = append(st.Nodes, &nodeState{Name: nodeName(len(st.Nodes))})
 	}
 	if cfg.Binary != "" {
+		before := st.Binary
 		if st.Binary, err = findBinary(cfg.Binary); err != nil {
 			return nil, err
 		}
+		st.changed = before != st.Binary
 	}
 	if cfg.NodeFlags != nil {
+		st.changed = st.changed || !slices.Equal(st.NodeFlags, cfg.NodeFlags)
 		st.NodeFlags = cfg.NodeFlags
 	}
 	return st, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -33,6 +34,12 @@ func (n *node) NodeStatus(context.Context, *adminv1.NodeStatusRequest) (*adminv1
 		for _, record := range m.Records() {
 			answer.Replicas = append(answer.Replicas, n.replica(record))
 		}
+	}
+	if n.name == "n2" && slices.Contains(n.modes, "outsider") {
+		answer.Phase, answer.ClusterId = "uninitialized", ""
+	}
+	if n.name == "n2" && slices.Contains(n.modes, "stranger") {
+		answer.ClusterId = "cluster-y"
 	}
 	for name, address := range n.addresses() {
 		conn, err := net.DialTimeout("tcp", address, peerTimeout)

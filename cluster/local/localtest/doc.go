@@ -9,7 +9,7 @@
 // A test binary becomes a node by calling Main before anything else when the
 // variable Env is set. Keys that begin with "doubt" get the answer "outcome
 // unknown", with "noquorum" "unavailable", with "refused" "invalid", with "slow"
-// none.
+// none: that one has arrived is seen by the file "slow" beside the data directory.
 //
 // The goroutines of a node end with its process.
 package localtest

@@ -2,6 +2,7 @@ package localtest
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -86,6 +87,8 @@ func (n *node) answerLocked(op *kvv1.Operation) *kvv1.Answer {
 	case strings.HasPrefix(key, "refused"):
 		return &kvv1.Answer{Error: refusal(kverr.Invalid, "this key is refused")}
 	case strings.HasPrefix(key, "slow"):
+		// Tells that it has come, to who waits for that.
+		_ = os.WriteFile(filepath.Join(filepath.Dir(n.data), "slow"), []byte(key), 0o644)
 		return nil
 	}
 	value, found := n.mu.values[key]

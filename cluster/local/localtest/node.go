@@ -29,6 +29,8 @@ import (
 //	snatched    exit with code 4 once, as if the port was taken meanwhile
 //	leaderless  have no leader for shard 2
 //	stubborn    ignore SIGTERM
+//	outsider    n2 is seen by all and never becomes a member
+//	stranger    n2 belongs to another cluster
 const Env = "RINGFORT_TEST_NODE"
 
 // Exit codes of kvnode that the stand-in knows.
@@ -50,6 +52,7 @@ type node struct {
 
 	seeds      []string // addresses of the others, in the order of their names
 	leaderless bool
+	modes      []string
 	started    time.Time
 
 	mu struct {
@@ -65,7 +68,7 @@ type node struct {
 // code.
 func Main() int {
 	modes := strings.Split(os.Getenv(Env), ",")
-	n := &node{leaderless: slices.Contains(modes, "leaderless"), started: time.Now()}
+	n := &node{leaderless: slices.Contains(modes, "leaderless"), modes: modes, started: time.Now()}
 	n.mu.values = map[string][]byte{}
 	if err := n.parse(os.Args[1:]); err != nil {
 		return exitUsage
