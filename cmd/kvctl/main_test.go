@@ -32,6 +32,8 @@ func TestScripts(t *testing.T) {
 	var scripts atomic.Int32
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
+		// The package's own directory would be left behind when -run chooses some.
+		WorkdirRoot: t.TempDir(),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"await": await,
@@ -44,12 +46,14 @@ func TestScripts(t *testing.T) {
 			env.Setenv("DIR", env.WorkDir+"/cluster")
 			// Nodes outlive kvctl, and a script that failed half-way too.
 			env.Defer(func() {
-				c, err := local.At(env.Getenv("DIR"))
-				if err == nil && c.Exists() {
-					err = c.Kill(t.Context())
-				}
-				if err != nil {
-					env.T().Log("after the script: ", err)
+				for _, dir := range []string{env.Getenv("DIR"), env.WorkDir + "/second"} {
+					c, err := local.At(dir)
+					if err == nil && c.Exists() {
+						err = c.Kill(t.Context())
+					}
+					if err != nil {
+						env.T().Log("after the script: ", err)
+					}
 				}
 			})
 			return nil

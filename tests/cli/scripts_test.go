@@ -13,8 +13,10 @@ import (
 // TestScripts runs what a user would type against the shared cluster.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:  "testdata/script",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Dir: "testdata/script",
+		// The package's own directory would be left behind when -run chooses some.
+		WorkdirRoot: t.TempDir(),
+		Cmds:        map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 		Setup: func(env *testscript.Env) error {
 			for _, pair := range theCluster.env {
 				if name, value, _ := strings.Cut(pair, "="); name == "RINGFORT_CONFIG" || name == "PATH" {
