@@ -149,13 +149,13 @@ func (a *app) hintFor(err error) string {
 	case errors.Is(err, client.ErrNotInitialized), errors.Is(err, kverr.NotInitialized):
 		return "form the cluster with: kvctl cluster init"
 	case errors.Is(err, local.ErrNoCluster):
-		return "start one with: kvctl local up"
+		return "start one with: " + a.localHint("up")
 	case errors.Is(err, local.ErrNoBinary):
 		return "build it with: make build (or name it with --node-binary)"
 	case errors.As(err, &died):
-		return startHints[died.ExitCode]
+		return a.startHint(died)
 	case errors.As(err, &notReady):
-		return "look with: kvctl local status, kvctl local logs"
+		return "look with: " + a.localHint("status") + ", " + a.localHint("logs")
 	case len(a.target.Endpoints) > 0 && exitCode(context.Background(), err) == exitUnavailable:
 		return a.unavailableHint(err)
 	case errors.Is(err, client.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
@@ -172,9 +172,16 @@ func (a *app) unavailableHint(err error) string {
 		strings.Join(a.target.Endpoints, ", "), a.target.From)
 }
 
+func (a *app) startHint(died *local.StartError) string {
+	if died.ExitCode == 2 {
+		return "the node refused its flags; those after -- are remembered until others are given: " + a.localHint("up") +
+			" -- with nothing behind it forgets them"
+	}
+	return startHints[died.ExitCode]
+}
+
 // startHints go by kvnode's exit code.
 var startHints = map[int]string{
-	2: "the node refused its flags: see those after -- of kvctl local up",
 	3: "another process uses the data directory: look for a kvnode that still runs",
 	5: "the data directory belongs to another cluster or was written by a newer version",
 	6: "the disk failed: look at its log, and at the file system",

@@ -34,5 +34,7 @@ contexts:
   {"format": 1, "current": "lab",
    "contexts": {"lab": {"endpoints": ["10.0.0.1:7401", "10.0.0.2:7401"]}}}
 
-kvctl local up adds the context "local" and makes it current; kvctl local down
-removes it and makes the former one current again.`
+kvctl local up adds the context "local" and makes it current. kvctl local down
+gives it back to the local cluster that had it before, or else removes it and
+makes the former context current again. last_local_dir is the directory that
+kvctl local up goes back to.`

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -28,7 +30,8 @@ func (a *app) localCommand() *cobra.Command {
 as real as anywhere. Nodes are named n1, n2, … and outlive kvctl.
 
 Everything about a cluster is in one directory: --dir, else the one that the
-context "local" leads to, else ` + defaultLocalDir + ` here.`,
+context "local" leads to, else the one that was up last and kept its data, else
+` + defaultLocalDir + ` here. Every verb names the directory that it acted on.`,
 	}
 	cmd.PersistentFlags().StringVar(&f.dir, "dir", "", "directory of the cluster")
 	cmd.AddCommand(
@@ -41,19 +44,58 @@ context "local" leads to, else ` + defaultLocalDir + ` here.`,
 
 // cluster is the local cluster that the flags mean.
 func (f *localFlags) cluster(a *app) (*local.Cluster, error) {
+	c, _, err := f.find(a)
+	return c, err
+}
+
+// find is cluster, and says whether it only was the last one that was up.
+func (f *localFlags) find(a *app) (c *local.Cluster, last bool, err error) {
 	if f.dir != "" {
-		return local.At(f.dir)
+		a.localDir = f.dir
+		c, err = local.At(f.dir)
+		return c, false, err
 	}
 	if path, err := config.Path(a.getenv); err == nil {
 		// A damaged file is reported when it is written, and matters no more here
 		// than no file.
-		if file, err := config.Load(path); err == nil && file.LocalDir() != "" {
-			if c, err := local.At(file.LocalDir()); err == nil && c.Exists() {
-				return c, nil
+		if file, err := config.Load(path); err == nil {
+			if c := existing(file.LocalDir()); c != nil {
+				return c, false, nil
+			}
+			if c := existing(file.LastLocalDir); c != nil {
+				return c, true, nil
 			}
 		}
 	}
-	return local.At(defaultLocalDir)
+	c, err = local.At(defaultLocalDir)
+	return c, false, err
+}
+
+// existing is the cluster in dir, nil if there is none.
+func existing(dir string) *local.Cluster {
+	if c, err := local.At(dir); err == nil && c.Exists() {
+		return c
+	}
+	return nil
+}
+
+// localHint is a command line for a hint, about the same cluster.
+func (a *app) localHint(verb string) string {
+	if a.localDir == "" {
+		return "kvctl local " + verb
+	}
+	return "kvctl local " + verb + " --dir " + shellQuote(a.localDir)
+}
+
+// shellQuote makes text one word of a shell, as it is if it is one already.
+func shellQuote(text string) string {
+	plain := func(r rune) bool {
+		return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("/._-+,:=@%", r))
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func (a *app) localTimeout() time.Duration {

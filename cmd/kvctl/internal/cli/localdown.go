@@ -17,8 +17,9 @@ func (a *app) localDownCommand(f *localFlags) *cobra.Command {
 		Use:   "down",
 		Short: "Stop all nodes gracefully",
 		Long: `Stop all nodes gracefully; one that does not stop within ` + local.StopGrace.String() + ` is killed. The
-data is kept for the next up, unless --wipe. The context "local" goes, and the
-one that was current before is current again.`,
+data is kept for the next up, unless --wipe. The context "local" leads again to
+the local cluster that was up before this one; without any it goes, and the
+context that was current before it is current again.`,
 		Args:              arguments(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -30,7 +31,9 @@ one that was current before is current again.`,
 			defer cancel()
 			reports, err := c.Down(ctx, wipe)
 			if err == nil || errors.Is(err, local.ErrNoCluster) {
-				a.changeContext(func(file *config.File) bool { return file.DropLocal(c.Dir()) })
+				a.changeContext(func(file *config.File) bool {
+					return file.DropLocal(c.Dir(), err == nil && !wipe, func(dir string) bool { return existing(dir) != nil })
+				})
 			}
 			if err != nil {
 				return err
@@ -60,10 +63,10 @@ func (a *app) printDown(c *local.Cluster, reports []local.StopReport, wiped bool
 			a.note("warning: %s did not stop by itself within %v; its log is %s", r.Name, local.StopGrace, c.LogPath(r.Name))
 		}
 	}
-	kept := "kept in " + c.Dir()
+	kept := "kept"
 	if wiped {
 		kept = "removed"
 	}
-	_, err := fmt.Fprintf(a.stdout, "data %s\n", kept)
+	_, err := fmt.Fprintf(a.stdout, "data %s (%s)\n", kept, c.Dir())
 	return err
 }

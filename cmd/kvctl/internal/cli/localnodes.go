@@ -2,8 +2,11 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +17,9 @@ import (
 func (a *app) localKillCommand(f *localFlags) *cobra.Command {
 	return a.nodeCommand(f, nodeVerb{
 		name: "kill", did: "killed", short: "Kill nodes with SIGKILL",
-		long: "Kill nodes with SIGKILL, as a crash would. Exit code 4: one of them does not run.",
-		do:   (*local.Cluster).Kill,
+		long: `Kill nodes with SIGKILL, as a crash would. Exit code 4: one of them does not run;
+the others are killed all the same. With --all that is no error.`,
+		do: (*local.Cluster).Kill,
 	})
 }
 
@@ -39,20 +43,29 @@ func (a *app) localRestartCommand(f *localFlags) *cobra.Command {
 	var binary string
 	verb := nodeVerb{
 		name: "restart", did: "restarted", short: "Start nodes again",
-		long: `Start nodes again, after a graceful stop of those that run. Returns when they
-answer; their shards may still be catching up.`,
+		long: `Start nodes again, after a graceful stop of those that run. One node: returns
+when it answers; its shards may still be catching up. Several or --all: nodes
+that are down are started first, then the others are restarted one after the
+other, each when all shards have leaders again, so that the cluster goes on
+serving. --timeout bounds each node.`,
+		each: true,
 	}
 	verb.do = func(c *local.Cluster, ctx context.Context, names ...string) error {
-		err := c.Restart(ctx, local.Config{Binary: binary, Note: func(s string) { a.note("%s", s) }}, names...)
-		if err != nil {
-			return err
+		cfg := local.Config{Binary: binary, Note: func(s string) { a.note("%s", s) }}
+		restart := c.Restart
+		if len(names) > 1 {
+			restart = c.RollingRestart
 		}
+		failed := restart(ctx, cfg, names...)
+		// Also after a failure: some may have moved to other ports.
 		endpoints, err := c.Endpoints()
-		if err != nil {
-			return err
+		if err == nil {
+			a.changeContext(func(file *config.File) bool { return file.MoveLocal(c.Dir(), endpoints) })
 		}
-		a.changeContext(func(file *config.File) bool { return file.MoveLocal(c.Dir(), endpoints) })
-		return nil
+		if failed != nil {
+			return failed
+		}
+		return err
 	}
 	cmd := a.nodeCommand(f, verb)
 	cmd.Flags().StringVar(&binary, "node-binary", "", "the kvnode to run, instead of the one used before")
@@ -63,6 +76,7 @@ answer; their shards may still be catching up.`,
 type nodeVerb struct {
 	name, did, short, long string
 	do                     func(c *local.Cluster, ctx context.Context, names ...string) error
+	each                   bool // the timeout is that of one node, since they take turns
 }
 
 func (a *app) nodeCommand(f *localFlags, verb nodeVerb) *cobra.Command {
@@ -93,25 +107,78 @@ func (a *app) nodeCommand(f *localFlags, verb nodeVerb) *cobra.Command {
 					return err
 				}
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), a.localTimeout())
-			defer cancel()
-			if err := verb.do(c, ctx, names...); err != nil {
-				return err
-			}
-			return a.printDid(verb.did, names)
+			return a.doToNodes(cmd.Context(), c, verb, distinct(names), all)
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "all nodes")
 	return cmd
 }
 
-func (a *app) printDid(did string, names []string) error {
-	if a.wantsJSON() {
-		return a.printJSON(struct {
-			Did   string   `json:"did"`
-			Nodes []string `json:"nodes"`
-		}{did, names})
+func distinct(names []string) []string {
+	var once []string
+	for _, name := range names {
+		if !slices.Contains(once, name) {
+			once = append(once, name)
+		}
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s %s\n", strings.Join(names, " "), did)
+	return once
+}
+
+// doToNodes says what was done also when a part of it failed. With --all, nodes
+// that do not run are none of those that were meant.
+func (a *app) doToNodes(ctx context.Context, c *local.Cluster, verb nodeVerb, names []string, all bool) error {
+	timeout := a.localTimeout()
+	if verb.each {
+		timeout *= time.Duration(max(1, len(names)))
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := verb.do(c, ctx, names...)
+	failures := local.NodeErrors(err)
+	if err != nil && len(failures) == 0 {
+		return err
+	}
+	did := nodesDid{Did: verb.did, Nodes: []string{}, NotRunning: []string{}, Dir: c.Dir()}
+	onlyIdle := true
+	for _, name := range names {
+		i := slices.IndexFunc(failures, func(e *local.NodeError) bool { return e.Node == name })
+		switch {
+		case i < 0:
+			did.Nodes = append(did.Nodes, name)
+		case errors.Is(failures[i], local.ErrNotRunning):
+			did.NotRunning = append(did.NotRunning, name)
+		default:
+			onlyIdle = false
+		}
+	}
+	if printErr := a.printDid(did); printErr != nil {
+		return printErr
+	}
+	if all && onlyIdle {
+		return nil
+	}
+	return err
+}
+
+// nodesDid is what -o json prints.
+type nodesDid struct {
+	Did        string   `json:"did"`
+	Nodes      []string `json:"nodes"`
+	NotRunning []string `json:"not_running"`
+	Dir        string   `json:"dir"`
+}
+
+func (a *app) printDid(did nodesDid) error {
+	if a.wantsJSON() {
+		return a.printJSON(did)
+	}
+	var lines string
+	if len(did.Nodes) > 0 {
+		lines = fmt.Sprintf("%s %s (%s)\n", strings.Join(did.Nodes, " "), did.Did, did.Dir)
+	}
+	if len(did.NotRunning) > 0 {
+		lines += fmt.Sprintf("%s not running (%s)\n", strings.Join(did.NotRunning, " "), did.Dir)
+	}
+	_, err := fmt.Fprint(a.stdout, lines)
 	return err
 }

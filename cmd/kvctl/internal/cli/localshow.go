@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +16,9 @@ func (a *app) localStatusCommand(f *localFlags) *cobra.Command {
 		Use:   "status",
 		Short: "Show the processes",
 		Long: `Show the processes of the nodes and what each says about itself. States are
-running, paused, dead (ended without being asked to), stopped, and new.
+running, paused, dead (ended without being asked to), stopped, and new. Below
+are the directory, and --node-binary and the flags behind -- of kvctl local up
+that nodes get at their next start.
 
 ADMIN is where a node serves HTTP: /metrics, /readyz, /debug/pprof/ and more. It
 gets a free port at each start, unless --admin-listen was given behind the -- of
@@ -36,17 +39,23 @@ For shards and leaders see kvctl cluster status.`,
 			if err != nil {
 				return err
 			}
-			return a.printLocalStatus(c, nodes)
+			binary, flags, err := c.Options()
+			if err != nil {
+				return err
+			}
+			return a.printLocalStatus(c, nodes, binary, flags)
 		},
 	}
 }
 
-func (a *app) printLocalStatus(c *local.Cluster, nodes []local.NodeStatus) error {
+func (a *app) printLocalStatus(c *local.Cluster, nodes []local.NodeStatus, binary string, flags []string) error {
 	if a.wantsJSON() {
 		return a.printJSON(struct {
-			Dir   string             `json:"dir"`
-			Nodes []local.NodeStatus `json:"nodes"`
-		}{c.Dir(), nodes})
+			Dir    string             `json:"dir"`
+			Binary string             `json:"node_binary,omitempty"`
+			Flags  []string           `json:"node_flags"`
+			Nodes  []local.NodeStatus `json:"nodes"`
+		}{c.Dir(), binary, append([]string{}, flags...), nodes})
 	}
 	var rows []string
 	for _, n := range nodes {
@@ -62,7 +71,27 @@ func (a *app) printLocalStatus(c *local.Cluster, nodes []local.NodeStatus) error
 		}
 		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", n.Name, n.State, pid, n.Address, admin, n.Log, phase))
 	}
-	return a.table("NODE\tSTATE\tPID\tADDRESS\tADMIN\tLOG\tPHASE", rows)
+	if err := a.table("NODE\tSTATE\tPID\tADDRESS\tADMIN\tLOG\tPHASE", rows); err != nil {
+		return err
+	}
+	footer := "\ndirectory   " + c.Dir() + "\n"
+	if binary != "" {
+		footer += "kvnode      " + binary + "\n"
+	}
+	if len(flags) > 0 {
+		footer += "node flags  " + shellLine(flags) + "\n"
+	}
+	_, err := fmt.Fprint(a.stdout, footer)
+	return err
+}
+
+// shellLine shows words as one would type them.
+func shellLine(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = shellQuote(w)
+	}
+	return strings.Join(quoted, " ")
 }
 
 func (a *app) localLogsCommand(f *localFlags) *cobra.Command {

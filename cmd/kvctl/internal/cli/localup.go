@@ -27,7 +27,8 @@ reported, nodes that were killed are started from their data, paused ones are
 resumed, and more --nodes than there are join.
 
 The context "local" is made current, so that the next kvctl put goes there.
-Flags behind -- go to every kvnode that is started from now on.`,
+Flags behind -- go to every kvnode that is started from now on, until others are
+given; -- with nothing behind it forgets them. kvctl local status shows them.`,
 		Example: `  kvctl local up
   kvctl local up --nodes 5 --dir /tmp/five -- --log-level debug`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -50,16 +51,19 @@ Flags behind -- go to every kvnode that is started from now on.`,
 }
 
 func (a *app) localUp(cmd *cobra.Command, f *localFlags, up localUpFlags, nodeFlags []string) error {
-	c, err := f.cluster(a)
+	c, last, err := f.find(a)
 	if err != nil {
 		return err
+	}
+	if last {
+		a.note("bringing back the cluster that was up last, in %s (--dir chooses another one)", c.Dir())
 	}
 	cfg := local.Config{
 		Nodes: up.nodes, Shards: up.shards, ReplicationFactor: up.factor, Binary: up.binary, FirstPort: up.port,
 		Note: func(s string) { a.note("%s", s) },
 	}
-	if len(nodeFlags) > 0 {
-		cfg.NodeFlags = nodeFlags
+	if cmd.ArgsLenAtDash() >= 0 {
+		cfg.NodeFlags = append([]string{}, nodeFlags...) // nothing behind -- forgets them
 	}
 	if err := cfg.Validate(); err != nil {
 		return usageErrorf("", "%w", err)
@@ -93,11 +97,12 @@ func (a *app) printUp(c *local.Cluster, report *local.Report, newContext bool) e
 %d shards have leaders (%.1f s)
 
 endpoints  %s
-data       %s (kept until: kvctl local down --wipe)
+data       %s (kept until: %s)
 try        kvctl put hello world
            kvctl get hello
-stop       kvctl local down
-`, report.Shards, report.Took.Seconds(), strings.Join(report.Endpoints(), ","), report.Dir)
+stop       %s
+`, report.Shards, report.Took.Seconds(), strings.Join(report.Endpoints(), ","), report.Dir,
+		a.localHint("down --wipe"), a.localHint("down"))
 	switch {
 	case a.getenv(config.EnvEndpoints) != "":
 		a.note("warning: %s is set, and outranks the context of this cluster", config.EnvEndpoints)

@@ -83,4 +83,5 @@ type app struct {
 	flags    flagValues
 	settings config.Settings
 	target   config.Target // of verbs that talk to a cluster
+	localDir string        // --dir of a verb of local, for hints
 }

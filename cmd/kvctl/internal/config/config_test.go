@@ -2,9 +2,11 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -129,6 +131,8 @@ func TestPath(t *testing.T) {
 	}
 }
 
+func everywhere(string) bool { return true }
+
 func TestLocalContextComesAndGoes(t *testing.T) {
 	f := testFile()
 	if !f.SetLocal("/d", []string{"l:1"}) || f.Current != LocalContext || f.LocalDir() != "/d" {
@@ -144,24 +148,64 @@ func TestLocalContextComesAndGoes(t *testing.T) {
 	if !f.SetLocal("/e", []string{"l:3"}) || f.Contexts[LocalContext].Former != "prod" {
 		t.Errorf("second cluster: %+v", f)
 	}
-	if f.DropLocal("/d") || f.MoveLocal("/d", []string{"l:9"}) {
+	if f.DropLocal("/x", false, everywhere) || f.MoveLocal("/x", []string{"l:9"}) {
 		t.Error("the context of another cluster was changed")
 	}
 	f.Current = "lab" // the user's own choice meanwhile
 	if !f.MoveLocal("/e", []string{"l:4"}) || f.Current != "lab" || f.Contexts[LocalContext].Endpoints[0] != "l:4" {
 		t.Errorf("moved: %+v", f)
 	}
-	if !f.DropLocal("/e") || f.Current != "lab" || f.LocalDir() != "" {
+	if !f.DropLocal("/d", false, everywhere) || !f.DropLocal("/e", false, everywhere) || f.Current != "lab" || f.LocalDir() != "" {
 		t.Errorf("dropped: %+v", f)
 	}
 	f.SetLocal("/e", []string{"l:3"})
-	if !f.DropLocal("/e") || f.Current != "lab" || !reflect.DeepEqual(f.Contexts, testFile().Contexts) {
+	if !f.DropLocal("/e", false, everywhere) || f.Current != "lab" || !reflect.DeepEqual(f.Contexts, testFile().Contexts) {
 		t.Errorf("dropped while current: %+v", f)
 	}
 	delete(f.Contexts, "lab")
 	f.SetLocal("/e", nil)
-	if f.DropLocal("/e"); f.Current != "" {
+	if f.DropLocal("/e", false, everywhere); f.Current != "" {
 		t.Errorf("a context that is gone became current: %+v", f)
+	}
+}
+
+// The context "local" goes back to the cluster that had it before, if that one
+// is still there.
+func TestLocalContextGoesBack(t *testing.T) {
+	f := testFile()
+	up := func(dirs ...string) {
+		for _, dir := range dirs {
+			f.SetLocal(dir, []string{dir + ":1"})
+		}
+	}
+	there := func(dirs ...string) func(string) bool {
+		return func(dir string) bool { return slices.Contains(dirs, dir) }
+	}
+	up("/a", "/b", "/a", "/c")
+	if f.DropLocal("/c", true, there("/a", "/b", "/c")); f.LocalDir() != "/a" || f.Current != LocalContext ||
+		f.Contexts[LocalContext].Endpoints[0] != "/a:1" || f.LastLocalDir != "/c" {
+		t.Errorf("back to the one before: %+v", f)
+	}
+	if !f.MoveLocal("/b", []string{"/b:2"}) || f.MoveLocal("/b", []string{"/b:2"}) {
+		t.Error("a covered cluster was not moved, or twice")
+	}
+	if f.DropLocal("/a", false, there("/b")); f.LocalDir() != "/b" || f.Contexts[LocalContext].Endpoints[0] != "/b:2" {
+		t.Errorf("back to the first: %+v", f)
+	}
+	up("/c", "/d")
+	if f.DropLocal("/d", false, there("/b")); f.LocalDir() != "/b" || f.LastLocalDir != "" {
+		t.Errorf("one that is gone was not passed over: %+v", f)
+	}
+	f.Current = "prod"
+	up("/c")
+	if f.DropLocal("/c", true, there()); f.Current != "prod" || f.LocalDir() != "" || f.LastLocalDir != "/c" {
+		t.Errorf("none is left: %+v", f)
+	}
+	for i := range 3 * maxCovered {
+		up(fmt.Sprint("/", i))
+	}
+	if n := len(f.Contexts[LocalContext].Covered); n != maxCovered {
+		t.Errorf("%d are remembered", n)
 	}
 }
 
@@ -220,6 +264,6 @@ func FuzzDecode(f *testing.F) {
 		if err != nil || len(target.Endpoints) != 1 {
 			t.Fatalf("after SetLocal: %+v, %v", target, err)
 		}
-		file.DropLocal("/d")
+		file.DropLocal("/d", true, everywhere)
 	})
 }

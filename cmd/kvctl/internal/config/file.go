@@ -22,6 +22,9 @@ type File struct {
 	Format   int                `json:"format"`
 	Current  string             `json:"current,omitempty"`
 	Contexts map[string]Context `json:"contexts,omitempty"`
+	// LastLocalDir is the directory of the local cluster that was brought up or
+	// down last and keeps its data: `kvctl local up` brings that one back.
+	LastLocalDir string `json:"last_local_dir,omitempty"`
 }
 
 // Context is one cluster by name.
@@ -32,7 +35,19 @@ type Context struct {
 	LocalDir string `json:"local_dir,omitempty"`
 	// Former is the context that was current before this one took its place.
 	Former string `json:"former,omitempty"`
+	// Covered are the local clusters that led this context before the present
+	// one took its place, the latest last.
+	Covered []LocalCluster `json:"covered,omitempty"`
 }
+
+// LocalCluster is a local cluster that was not taken down.
+type LocalCluster struct {
+	Dir       string   `json:"dir"`
+	Endpoints []string `json:"endpoints"`
+}
+
+// maxCovered bounds the local clusters remembered besides the present one.
+const maxCovered = 16
 
 // Path is where the context file is: $RINGFORT_CONFIG, else config.json in
 // ringfort in the user's configuration directory.
@@ -114,60 +129,6 @@ func (f *File) save(path string) error {
 	}
 	return os.Rename(tmp, path)
 }
-
-// LocalContext is the name of the context that `kvctl local` keeps.
-const LocalContext = "local"
-
-// SetLocal makes the local cluster in dir the current context.
-func (f *File) SetLocal(dir string, endpoints []string) (changed bool) {
-	old, had := f.Contexts[LocalContext]
-	if had && old.LocalDir == dir && f.Current == LocalContext && slices.Equal(old.Endpoints, endpoints) {
-		return false
-	}
-	former := old.Former
-	if f.Current != LocalContext {
-		former = f.Current
-	}
-	if f.Contexts == nil {
-		f.Contexts = map[string]Context{}
-	}
-	f.Contexts[LocalContext] = Context{Endpoints: endpoints, LocalDir: dir, Former: former}
-	f.Current = LocalContext
-	return true
-}
-
-// MoveLocal corrects the endpoints of the local cluster in dir, if the context
-// leads to it, and leaves the choice of the current context alone.
-func (f *File) MoveLocal(dir string, endpoints []string) (changed bool) {
-	old, had := f.Contexts[LocalContext]
-	if !had || old.LocalDir != dir || slices.Equal(old.Endpoints, endpoints) {
-		return false
-	}
-	old.Endpoints = endpoints
-	f.Contexts[LocalContext] = old
-	return true
-}
-
-// DropLocal removes the local context if it leads to dir, and makes the one
-// current again that was before it.
-func (f *File) DropLocal(dir string) (changed bool) {
-	old, had := f.Contexts[LocalContext]
-	if !had || old.LocalDir != dir {
-		return false
-	}
-	delete(f.Contexts, LocalContext)
-	if f.Current == LocalContext {
-		f.Current = ""
-		if _, still := f.Contexts[old.Former]; still {
-			f.Current = old.Former
-		}
-	}
-	return true
-}
-
-// LocalDir is the directory of the local cluster that the context file leads
-// to; empty if there is none.
-func (f *File) LocalDir() string { return f.Contexts[LocalContext].LocalDir }
 
 func (f *File) names() string {
 	if len(f.Contexts) == 0 {
