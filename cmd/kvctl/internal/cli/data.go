@@ -33,7 +33,7 @@ at most once. Exit code 7 means that it may or may not have been applied.`,
 			value := []byte(args[1])
 			if args[1] == "-" {
 				var err error
-				if value, err = a.readValue(); err != nil {
+				if value, err = a.readValue(cmd.Context()); err != nil {
 					return err
 				}
 			}
@@ -48,8 +48,8 @@ at most once. Exit code 7 means that it may or may not have been applied.`,
 	}
 }
 
-func (a *app) readValue() ([]byte, error) {
-	value, err := io.ReadAll(io.LimitReader(a.stdin, maxStdin+1))
+func (a *app) readValue(ctx context.Context) ([]byte, error) {
+	value, err := io.ReadAll(io.LimitReader(interruptible{ctx, a.stdin}, maxStdin+1))
 	if err != nil {
 		return nil, fmt.Errorf("read standard input: %w", err)
 	}

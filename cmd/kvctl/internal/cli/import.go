@@ -94,7 +94,7 @@ func (f importFlags) validate() error {
 }
 
 func (a *app) runImport(ctx context.Context, f importFlags, name string) error {
-	input, size, err := a.openInput(name)
+	input, size, err := a.openInput(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -114,15 +114,15 @@ func (a *app) runImport(ctx context.Context, f importFlags, name string) error {
 	bar := a.newBar(size, f.verifyOnly)
 	opts.Progress = bar.add
 	if f.verifyOnly {
-		return a.verify(ctx, f, input, store{c}, opts, bar)
+		return a.verify(ctx, f, name, input, store{c}, opts, bar)
 	}
-	return a.load(ctx, f, input, store{c}, opts, bar)
+	return a.load(ctx, f, name, input, store{c}, opts, bar)
 }
 
 // openInput opens a file or standard input; size is -1 when it is not known.
-func (a *app) openInput(name string) (input io.ReadCloser, size int64, err error) {
+func (a *app) openInput(ctx context.Context, name string) (input io.ReadCloser, size int64, err error) {
 	if name == "-" {
-		return io.NopCloser(a.stdin), -1, nil
+		return io.NopCloser(interruptible{ctx, a.stdin}), -1, nil
 	}
 	file, err := os.Open(name)
 	if err != nil {
@@ -134,12 +134,15 @@ func (a *app) openInput(name string) (input io.ReadCloser, size int64, err error
 		return nil, 0, usageErrorf("", "%s is not a file that can be read", name)
 	}
 	if !info.Mode().IsRegular() {
-		return file, -1, nil
+		return struct {
+			io.Reader
+			io.Closer
+		}{interruptible{ctx, file}, file}, -1, nil
 	}
 	return file, info.Size(), nil
 }
 
-func (a *app) load(ctx context.Context, f importFlags, input io.Reader, to store, opts ndjson.Options, bar *bar) error {
+func (a *app) load(ctx context.Context, f importFlags, name string, input io.Reader, to store, opts ndjson.Options, bar *bar) error {
 	if f.acks != "" {
 		file, err := os.OpenFile(f.acks, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {
@@ -149,6 +152,7 @@ func (a *app) load(ctx context.Context, f importFlags, input io.Reader, to store
 		opts.Acks = ndjson.NewAcks(file)
 	}
 	result, err := ndjson.Load(ctx, input, to, opts)
+	err = inFile(name, err)
 	bar.finish()
 	if a.wantsJSON() {
 		if err := a.printJSON(result); err != nil {
@@ -164,7 +168,7 @@ func (a *app) load(ctx context.Context, f importFlags, input io.Reader, to store
 	return inputError(err)
 }
 
-func (a *app) verify(ctx context.Context, f importFlags, input io.Reader, from store, opts ndjson.Options, bar *bar) error {
+func (a *app) verify(ctx context.Context, f importFlags, name string, input io.Reader, from store, opts ndjson.Options, bar *bar) error {
 	var acked ndjson.Acked
 	if f.acks != "" {
 		file, err := os.Open(f.acks)
@@ -174,10 +178,11 @@ func (a *app) verify(ctx context.Context, f importFlags, input io.Reader, from s
 		acked, err = ndjson.ReadAcks(file)
 		file.Close()
 		if err != nil {
-			return inputError(err)
+			return usageErrorf("give a file that import --acks has written", "%s: %w", f.acks, err)
 		}
 	}
 	found, err := ndjson.Verify(ctx, input, from, acked, opts)
+	err = inFile(name, err)
 	bar.finish()
 	if a.wantsJSON() {
 		if err := a.printJSON(found); err != nil {
@@ -198,6 +203,18 @@ func (a *app) verify(ctx context.Context, f importFlags, input io.Reader, from s
 		return usageErrorf("give the file that was imported", "%d acknowledged keys are not in the input", len(acked)-found.Keys)
 	}
 	return inputError(err)
+}
+
+// inFile says which file the line of an error is in.
+func inFile(name string, err error) error {
+	bad, failed := (*ndjson.LineError)(nil), (*ndjson.RecordError)(nil)
+	if !errors.As(err, &bad) && !errors.As(err, &failed) {
+		return err
+	}
+	if name == "-" {
+		name = "standard input"
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // inputError gives a line that cannot be used the exit code of bad input.

@@ -59,10 +59,10 @@ func ReadAcks(r io.Reader) (Acked, error) {
 		}
 		var ack ackLine
 		if err := json.Unmarshal(line, &ack); err != nil {
-			return nil, fmt.Errorf("acks: %w", &LineError{Line: number, Err: err})
+			return nil, &LineError{Line: number, Err: errors.New("not an acknowledgement")}
 		}
 		if ack.Key == "" || ack.Line < 1 {
-			return nil, fmt.Errorf("acks: %w", &LineError{Line: number, Err: errors.New("not an acknowledgement")})
+			return nil, &LineError{Line: number, Err: errors.New("not an acknowledgement")}
 		}
 		// The order of the file counts, not the number of the line: a later run
 		// over the same input may have written an earlier line again.

@@ -82,7 +82,7 @@ func Load(ctx context.Context, r io.Reader, store Store, opts Options) (Result, 
 	for range opts.Concurrency {
 		workers.Go(func() { l.window.work(func(r *Record) { l.write(ctx, r) }) })
 	}
-	err := l.read(reading, NewReader(r))
+	err := l.read(reading, NewReader(contextReader{reading, r}))
 	l.window.close()
 	workers.Wait()
 
@@ -114,6 +114,9 @@ type loader struct {
 func (l *loader) read(ctx context.Context, records *Reader) error {
 	limit := newLimiter(l.opts.Rate)
 	for {
+		if ctx.Err() != nil { // lines that are passed over wait for nothing
+			return context.Cause(ctx)
+		}
 		record, err := records.Next()
 		if err == io.EOF {
 			return nil

@@ -25,12 +25,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestParseLine(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"key":"a","value":"b"}`:                    "a=b",
-		`{"value":"","key":"a"}`:                     "a=",
-		`{"key":"é","value":"\u00e9\ud83d\ude00\n"}`: "é=é😀\n",
-		`{"key":"a","value":"\\ud800"}`:              `a=\ud800`,
-		`{"key":"a","value":"` + "\uFFFD" + `"}`:     "a=\uFFFD",
-		`{"key":"a","value_base64":"/wA="}`:          "a=\xff\x00",
+		`{"key":"a","value":"b"}`:                     "a=b",
+		`{"value":"","key":"a"}`:                      "a=",
+		`{"key":"é","value":"\u00e9\ud83d\ude00\n"}`:  "é=é😀\n",
+		`{"key":"a","value":"\\ud800"}`:               `a=\ud800`,
+		`{"key":"a","value":"` + "\uFFFD" + `"}`:      "a=\uFFFD",
+		`{"key":"a","value_base64":"/wA="}`:           "a=\xff\x00",
+		`{"key":"a","value":"b","value_base64":null}`: "a=b",
 	} {
 		key, value, err := parseLine([]byte(text))
 		if got := key + "=" + string(value); err != nil || got != want {
@@ -58,6 +59,13 @@ func TestI3_BadLinesAreRefused(t *testing.T) {
 		`["a","b"]`:                                         "not a record",
 		`{"key":"a","value":"b","value_base64":"Yg=="}`:     "exclude",
 		`{"key":"a","value_base64":"Y"}`:                    "value_base64",
+		`["a"]`:                                             "not a record: a line is one JSON object",
+		`{"key":"a","value":{"b":"c"}}`:                     `"value" is not a string`,
+		`{"Key":"a","value":"b"}`:                           `unknown field "Key"`,
+		`{"key":"a","key":"b","value":"c"}`:                 `"key" is there twice`,
+		`{"key":"a","value"}`:                               "not a record",
+		`{"key":"a",,"value":"b"}`:                          "not a record",
+		`{"key"`:                                            "no end",
 		`a b`:                                               "not a record",
 		`{"key":"a","value":"b"} x`:                         "more than one",
 		`{"key":"a","value":"b","value":"` + "\xed" + `\""`: "not UTF-8",
@@ -82,6 +90,68 @@ func TestReaderNumbersLines(t *testing.T) {
 	}
 	if _, err := r.Next(); err != io.EOF {
 		t.Fatal(err)
+	}
+}
+
+// A line over the limit is passed over, and not kept; what follows counts.
+func TestTooLongLineIsPassedOver(t *testing.T) {
+	const most = 1 << 20
+	good := func(key string, size int) string {
+		head := `{"key":"` + key + `","value":"`
+		return head + strings.Repeat("x", size-len(head)-len("\"}\n")) + "\"}\n"
+	}
+	r := NewReader(strings.NewReader(good("a", 100) + good("long", most+1) + good("b", most) + good("end", 3*most)))
+	r.max = most
+	for line, want := range []string{"a", "", "b", ""} {
+		rec, err := r.Next()
+		var bad *LineError
+		switch {
+		case want != "" && (err != nil || rec.Key != want || rec.Line != line+1):
+			t.Errorf("line %d: %+v, %v", line+1, rec, err)
+		case want == "" && (!errors.As(err, &bad) || bad.Line != line+1 || bad.Err.Error() != "longer than 1 MiB"):
+			t.Errorf("line %d: %v", line+1, err)
+		}
+	}
+	if _, err := r.Next(); err != io.EOF {
+		t.Fatal(err)
+	}
+	if cap(r.text) > 2*most {
+		t.Errorf("%d bytes are kept", cap(r.text))
+	}
+}
+
+// endless has no end and no records, and interrupts the import in the middle.
+type endless struct {
+	line      string
+	interrupt func()
+	reads     int
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.reads++; e.reads == 100 {
+		e.interrupt()
+	}
+	return copy(p, e.line), nil
+}
+
+// An interrupt ends the reading also of what never becomes a record.
+func TestReadingEndsWithItsContext(t *testing.T) {
+	stop := errors.New("interrupted")
+	for what, line := range map[string]string{"bad lines": "bad\n", "one long line": "xxxx"} {
+		for _, verify := range []bool{false, true} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			input := &endless{line: line, interrupt: func() { cancel(stop) }}
+			opts := Options{Concurrency: 1, MaxBytes: 1, Timeout: time.Minute, SkipBad: true}
+			var err error
+			if verify {
+				_, err = Verify(ctx, input, nil, nil, opts)
+			} else {
+				_, err = Load(ctx, input, nil, opts)
+			}
+			if !errors.Is(err, stop) || input.reads > 200 {
+				t.Errorf("%s, verify %v: %v after %d reads", what, verify, err, input.reads)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package ndjson
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -37,39 +38,75 @@ func (e *LineError) Unwrap() error { return e.Err }
 
 // Reader reads records. Blank lines are passed over.
 type Reader struct {
-	scanner *bufio.Scanner
-	line    int
+	from *bufio.Reader
+	line int
+	text []byte // of the latest line
+	max  int    // bytes of a line
 }
 
 // NewReader returns a reader of r's lines.
 func NewReader(r io.Reader) *Reader {
-	scanner := bufio.NewScanner(r)
-	scanner.Buffer(make([]byte, 64<<10), MaxLine)
-	return &Reader{scanner: scanner}
+	return &Reader{from: bufio.NewReaderSize(r, 64<<10), max: MaxLine}
 }
 
 // Next returns the next record, io.EOF after the last, or a *LineError, after
-// which the next call goes on with the next line unless the line was too long.
+// which the next call goes on with the next line.
 func (r *Reader) Next() (*Record, error) {
-	for r.scanner.Scan() {
+	for {
+		size, err := r.readLine()
+		if err == io.EOF {
+			return nil, io.EOF
+		}
+		if err != nil {
+			return nil, fmt.Errorf("after line %d: %w", r.line, err)
+		}
 		r.line++
-		text := r.scanner.Bytes()
-		if len(bytes.TrimSpace(text)) == 0 {
+		if size > r.max {
+			return nil, &LineError{Line: r.line, Err: fmt.Errorf("longer than %d MiB", r.max>>20)}
+		}
+		if len(bytes.TrimSpace(r.text)) == 0 {
 			continue
 		}
-		key, value, err := parseLine(text)
+		key, value, err := parseLine(r.text)
 		if err != nil {
 			return nil, &LineError{Line: r.line, Err: err}
 		}
-		return &Record{Line: r.line, Key: key, Value: value, Size: len(text) + 1}, nil
+		return &Record{Line: r.line, Key: key, Value: value, Size: size}, nil
 	}
-	switch err := r.scanner.Err(); {
-	case errors.Is(err, bufio.ErrTooLong):
-		return nil, &LineError{Line: r.line + 1, Err: fmt.Errorf("longer than %d MiB", MaxLine>>20)}
-	case err != nil:
-		return nil, fmt.Errorf("after line %d: %w", r.line, err)
+}
+
+// readLine reads one line into text, or, if it is longer than max, past its end
+// without keeping it. It returns io.EOF when there is no more line, and the
+// reader's error also in the middle of one.
+func (r *Reader) readLine() (size int, err error) {
+	r.text = r.text[:0]
+	for {
+		part, err := r.from.ReadSlice('\n')
+		size += len(part)
+		if size <= r.max {
+			r.text = append(r.text, part...)
+		}
+		switch {
+		case err == bufio.ErrBufferFull:
+		case err == io.EOF && size > 0:
+			return size, nil
+		default:
+			return size, err
+		}
 	}
-	return nil, io.EOF
+}
+
+// contextReader reads no more once the context has ended.
+type contextReader struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.from.Read(p)
 }
 
 // parseLine takes an object of exactly the members "key" and "value", or
@@ -82,39 +119,85 @@ func parseLine(text []byte) (key string, value []byte, err error) {
 	if hasLoneSurrogate(text) {
 		return "", nil, errors.New(`half a surrogate pair in a \u escape; give such values as value_base64`)
 	}
-	var members struct {
-		Key    *string `json:"key"`
-		Value  *string `json:"value"`
-		Base64 *string `json:"value_base64"`
+	members, err := parseMembers(text)
+	if err != nil {
+		return "", nil, err
 	}
+	key, hasKey := members["key"]
+	plain, hasPlain := members["value"]
+	encoded, hasEncoded := members["value_base64"]
+	switch {
+	case !hasKey:
+		return "", nil, errors.New(`there is no "key"`)
+	case key == "":
+		return "", nil, errors.New("the key is empty")
+	case !hasPlain && !hasEncoded:
+		return "", nil, errors.New(`there is no "value"`)
+	case hasPlain && hasEncoded:
+		return "", nil, errors.New(`"value" and "value_base64" exclude each other`)
+	case hasPlain:
+		return key, []byte(plain), nil
+	}
+	value, err = base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return "", nil, errors.New("value_base64 is not base64")
+	}
+	return key, value, nil
+}
+
+// parseMembers reads an object token by token: decoding into a struct would take
+// "Key" for "key" and the last of several "key" without a word (I3).
+func parseMembers(text []byte) (map[string]string, error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&members); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return "", nil, errors.New("the JSON object has no end")
+	next := func() (json.Token, error) {
+		token, err := decoder.Token()
+		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, errors.New("the JSON object has no end")
 		}
-		return "", nil, fmt.Errorf("not a record: %w", err)
+		if err != nil {
+			return nil, fmt.Errorf("not a record: %w", err)
+		}
+		return token, nil
+	}
+	token, err := next()
+	if err != nil {
+		return nil, err
+	}
+	if token != json.Delim('{') {
+		return nil, errors.New("not a record: a line is one JSON object")
+	}
+	members := map[string]string{}
+	for {
+		token, err := next()
+		if err != nil {
+			return nil, err
+		}
+		name, isName := token.(string)
+		if !isName {
+			break // the closing brace
+		}
+		if name != "key" && name != "value" && name != "value_base64" {
+			return nil, fmt.Errorf("not a record: unknown field %q; there are key, value and value_base64", name)
+		}
+		if _, twice := members[name]; twice {
+			return nil, fmt.Errorf("not a record: %q is there twice", name)
+		}
+		if token, err = next(); err != nil {
+			return nil, err
+		}
+		if token == nil {
+			continue // null: as if it was not there
+		}
+		content, isText := token.(string)
+		if !isText {
+			return nil, fmt.Errorf("not a record: %q is not a string", name)
+		}
+		members[name] = content
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		return "", nil, errors.New("more than one JSON value")
+		return nil, errors.New("more than one JSON value")
 	}
-	switch {
-	case members.Key == nil:
-		return "", nil, errors.New(`there is no "key"`)
-	case *members.Key == "":
-		return "", nil, errors.New("the key is empty")
-	case members.Value == nil && members.Base64 == nil:
-		return "", nil, errors.New(`there is no "value"`)
-	case members.Value != nil && members.Base64 != nil:
-		return "", nil, errors.New(`"value" and "value_base64" exclude each other`)
-	case members.Value != nil:
-		return *members.Key, []byte(*members.Value), nil
-	}
-	value, err = base64.StdEncoding.DecodeString(*members.Base64)
-	if err != nil {
-		return "", nil, fmt.Errorf("value_base64: %w", err)
-	}
-	return *members.Key, value, nil
+	return members, nil
 }
 
 // hasLoneSurrogate looks for \uD800 to \uDFFF escapes that are not a pair.

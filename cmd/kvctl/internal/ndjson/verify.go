@@ -51,7 +51,7 @@ type Problem struct {
 func Verify(ctx context.Context, r io.Reader, store Store, acked Acked, opts Options) (Verified, error) {
 	began := time.Now()
 	v := &verifier{store: store, opts: opts}
-	expected, err := v.expect(NewReader(r), acked)
+	expected, err := v.expect(ctx, NewReader(contextReader{ctx, r}), acked)
 	if err != nil {
 		return v.mu.found, err
 	}
@@ -95,10 +95,13 @@ type verifier struct {
 
 // expect reads the whole input and returns what each key should hold, in the
 // order of their first lines.
-func (v *verifier) expect(records *Reader, acked Acked) ([]*expectation, error) {
+func (v *verifier) expect(ctx context.Context, records *Reader, acked Acked) ([]*expectation, error) {
 	byKey := map[string]*expectation{}
 	var all []*expectation
 	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		record, err := records.Next()
 		if err == io.EOF {
 			v.mu.found.Keys = len(all)
