@@ -233,3 +233,17 @@ func FuzzErrorFromProto(f *testing.F) {
 		}
 	})
 }
+
+func TestMessagesOfConnectionErrorsArePlain(t *testing.T) {
+	for text, want := range map[string]string{
+		`connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`: "dial tcp 127.0.0.1:1: connect: connection refused",
+		`last error: connection error: desc = "error reading server preface: EOF"`:                                     "error reading server preface: EOF",
+		`connection error: desc = "cut off`: `connection error: desc = "cut off`,
+		"shard 3: no quorum":                "shard 3: no quorum",
+	} {
+		var e *kverr.Error
+		if err := ErrorFromStatus(status.Error(codes.Unavailable, text), Unsent); !errors.As(err, &e) || e.Message != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

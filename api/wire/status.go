@@ -3,6 +3,8 @@ package wire
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -80,7 +82,7 @@ func ErrorFromStatus(err error, sent Sent) error {
 			return ErrorFromProto(pb)
 		}
 	}
-	e := &kverr.Error{Kind: kindOfCode(st.Code(), sent), Message: st.Message(), Err: err}
+	e := &kverr.Error{Kind: kindOfCode(st.Code(), sent), Message: plainMessage(st.Message()), Err: err}
 	switch st.Code() {
 	case codes.Canceled:
 		e.Err = context.Canceled
@@ -88,6 +90,21 @@ func ErrorFromStatus(err error, sent Sent) error {
 		e.Err = context.DeadlineExceeded
 	}
 	return e
+}
+
+// plainMessage takes off what gRPC wraps around the words of the operating
+// system, which says enough to people.
+func plainMessage(message string) string {
+	const head = "connection error: desc = "
+	i := strings.LastIndex(message, head)
+	if i < 0 {
+		return message
+	}
+	inner, err := strconv.Unquote(message[i+len(head):])
+	if err != nil {
+		return message
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(inner, "transport: "), "Error while dialing: ")
 }
 
 // statusOf is status.FromError, which has never heard of context errors.

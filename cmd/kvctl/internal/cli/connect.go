@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,20 +26,82 @@ import (
 // the next one is asked.
 const probeTimeout = 2 * time.Second
 
-// openClient fails at once when nobody named a cluster and none is where the
-// default says: a newcomer should not wait for what cannot come.
+// refusedPatience is how long all endpoints may refuse connections before a
+// verb that reads or writes keys gives up, unless --timeout says otherwise: a
+// node that restarts is back within it.
+const refusedPatience = 2 * time.Second
+
+// openClient gives up early when every endpoint refuses connections: nobody
+// should wait for a cluster that does not run. It does so at once when nobody
+// named a cluster and none is where the default says.
 func (a *app) openClient(ctx context.Context) (*client.Client, error) {
-	if a.target.Default {
-		conn, err := (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, "tcp", a.target.Endpoints[0])
-		if err != nil {
-			return nil, &commandError{
-				code: exitUnavailable, err: fmt.Errorf("no node at %s: %w", a.target.Endpoints[0], err),
-				hint: "kvctl local up starts a cluster here, --endpoints names another one",
-			}
+	patience := refusedPatience
+	switch {
+	case a.target.Default:
+		patience = 0
+	case a.settings.TimeoutGiven:
+		patience = a.settings.Timeout
+	}
+	if !a.someoneListens(ctx, patience) {
+		if err := ctx.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return nil, context.Cause(ctx)
 		}
-		conn.Close()
+		refused := &commandError{
+			code: exitUnavailable,
+			err:  fmt.Errorf("no node at %s: connection refused", strings.Join(a.target.Endpoints, ", ")),
+			hint: a.runningHint(),
+		}
+		if a.target.Default {
+			refused.hint = "kvctl local up starts a cluster here, --endpoints names another one"
+		}
+		return nil, refused
 	}
 	return client.Open(ctx, "kv://"+strings.Join(a.target.Endpoints, ","), client.WithTimeout(a.settings.Timeout))
+}
+
+// someoneListens is false when all endpoints refuse connections for as long as
+// patience says, or until ctx ends. One that says nothing at all may only be
+// slow: the client finds out.
+func (a *app) someoneListens(ctx context.Context, patience time.Duration) bool {
+	deadline := time.Now().Add(patience)
+	for refused := false; ; refused = true {
+		if !a.allRefuse(ctx) {
+			return ctx.Err() == nil || !refused // its end is no word of anybody's
+		}
+		pause := min(refusedPause, time.Until(deadline))
+		if pause <= 0 {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(pause):
+		}
+	}
+}
+
+const refusedPause = 100 * time.Millisecond
+
+// allRefuse asks all endpoints at the same time.
+func (a *app) allRefuse(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	var wait sync.WaitGroup
+	var other atomic.Bool
+	for _, address := range a.target.Endpoints {
+		wait.Go(func() {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+			if err == nil {
+				conn.Close()
+			}
+			if !errors.Is(err, syscall.ECONNREFUSED) {
+				other.Store(true)
+				cancel() // the others need not be waited for
+			}
+		})
+	}
+	wait.Wait()
+	return !other.Load()
 }
 
 // withClient opens a client for one operation bounded by the timeout.
@@ -64,9 +129,10 @@ func (s store) Get(ctx context.Context, key string) ([]byte, error) {
 }
 
 func dialAdmin(address string) (admin adminv1.AdminClient, closeConn func(), err error) {
+	// gRPC's own patience must be longer than ours, whose end says what happened.
 	conn, err := grpc.NewClient("dns:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: probeTimeout}))
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 2 * probeTimeout}))
 	if err != nil {
 		return nil, nil, fmt.Errorf("dial %s: %w", address, err)
 	}

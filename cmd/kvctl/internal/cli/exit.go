@@ -158,16 +158,29 @@ func (a *app) hintFor(err error) string {
 		return "look with: " + a.localHint("status") + ", " + a.localHint("logs")
 	case len(a.target.Endpoints) > 0 && exitCode(context.Background(), err) == exitUnavailable:
 		return a.unavailableHint(err)
+	case a.nobodyAnswered(err):
+		return fmt.Sprintf("no node has answered at %s (from %s): is it a node, and is it paused or overloaded? "+
+			"--timeout allows more time", strings.Join(a.target.Endpoints, ", "), a.target.From)
 	case errors.Is(err, client.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return "allow more time with --timeout"
 	}
 	return ""
 }
 
+// nobodyAnswered: the time ran out before the client had met any node.
+func (a *app) nobodyAnswered(err error) bool {
+	var told *client.Error
+	return errors.As(err, &told) && told.Kind == client.ErrTimeout && told.Attempts == 0 && told.Node == "" && len(a.target.Endpoints) > 0
+}
+
 func (a *app) unavailableHint(err error) string {
 	if told := (*client.Error)(nil); errors.As(err, &told) && told.Attempts > 0 {
 		return "kvctl cluster status shows which nodes and leaders are missing"
 	}
+	return a.runningHint()
+}
+
+func (a *app) runningHint() string {
 	return fmt.Sprintf("is the cluster running? The endpoints %s come from %s",
 		strings.Join(a.target.Endpoints, ", "), a.target.From)
 }

@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -21,9 +23,12 @@ type flagValues struct {
 	output    string
 }
 
+// optional is the value of needsTarget for a verb that is of use without.
+const optional = "optional"
+
 // Annotations of commands.
 const (
-	needsTarget = "target"  // talks to a cluster: endpoints must be known
+	needsTarget = "target"  // talks to a cluster: endpoints must be known, unless it is optional
 	outputs     = "outputs" // what -o takes, separated by spaces; "table json" if absent
 )
 
@@ -56,7 +61,7 @@ Start with:
 	f.StringSliceVar(&a.flags.endpoints, "endpoints", nil, "gRPC addresses of any nodes, host:port,… ($"+config.EnvEndpoints+")")
 	f.StringVar(&a.flags.context, "context", "", "context of the context file to use ($"+config.EnvContext+")")
 	f.DurationVar(&a.flags.timeout, "timeout", config.DefaultTimeout,
-		"how long one operation may take; import 30s, local and init 1m ($"+config.EnvTimeout+")")
+		"how long one operation may take; import 30s, local and init 1m, 2s if all endpoints refuse ($"+config.EnvTimeout+")")
 	f.StringVarP(&a.flags.output, "output", "o", config.DefaultOutput, "table, json or raw ($"+config.EnvOutput+")")
 	a.completeFlags(root)
 
@@ -91,8 +96,16 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	}
 	var err, targetErr error
 	a.settings, err = config.Resolve(flags, a.getenv)
-	if _, needs := cmd.Annotations[needsTarget]; needs {
+	if want, needs := cmd.Annotations[needsTarget]; needs {
+		if cmd.Flags().Changed("endpoints") && len(flags.Endpoints) == 0 {
+			// As if it was not there, it would lead to some other cluster.
+			return usageErrorf("kvctl help environment explains where settings come from", "--endpoints names no node")
+		}
 		targetErr = a.resolveTarget(flags)
+		if want == optional && targetErr != nil {
+			a.note("warning: %v", targetErr)
+			targetErr = nil
+		}
 	}
 	if err := errors.Join(err, targetErr); err != nil {
 		return usageErrorf("kvctl help environment explains where settings come from", "%w", err)
@@ -109,6 +122,10 @@ func (a *app) resolveTarget(flags config.Flags) error {
 		if err == nil {
 			if file, err = config.Load(path); err != nil {
 				return err
+			}
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && a.getenv(config.EnvConfig) != "" {
+				// Whoever names a file does not mean the defaults.
+				return fmt.Errorf("%s: there is no context file %s; kvctl local up would make it", config.EnvConfig, path)
 			}
 		} else if flags.Context != "" || a.getenv(config.EnvContext) != "" {
 			return err

@@ -30,7 +30,7 @@ func (a *app) versionCommand() *cobra.Command {
 Nodes that do not answer are no error.`,
 		Args:              arguments(),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		Annotations:       map[string]string{needsTarget: ""},
+		Annotations:       map[string]string{needsTarget: optional},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			servers := a.askVersions(cmd.Context())
 			if a.wantsJSON() {
