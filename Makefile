@@ -47,7 +47,7 @@ generate: ## regenerate the protobuf code beside the .proto files
 .PHONY: cluster
 cluster: build ## build, start three nodes, load sample keys; may be repeated
 	@bin/kvctl local up --nodes 3 --dir $(CLUSTER)
-	@bin/kvctl import $(SAMPLE)
+	@bin/kvctl import $(SAMPLE) --context local
 	@echo
 	@echo 'Try:   bin/kvctl put hello world && bin/kvctl get hello'
 	@echo '       bin/kvctl cluster status'
