@@ -116,7 +116,7 @@ func (s *Store) raftConfig(g *Group) *raft.Config {
 	c.SnapshotInterval = 365 * 24 * time.Hour
 	c.TrailingLogs = 64 // L5
 	c.NoLegacyTelemetry = true
-	c.Logger = raftLogger(s.opts.Logger, g.shard)
+	c.Logger = raftLogger(s.opts.Logger, g.shard, g.closing)
 	return c
 }
 

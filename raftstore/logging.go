@@ -12,21 +12,25 @@ import (
 )
 
 // raftLogger gives raft's log lines to slog, one level down: what raft calls
-// info is news only to someone who debugs a group.
-func raftLogger(logger *slog.Logger, shard shardmap.ShardID) hclog.Logger {
+// info is news only to someone who debugs a group. So is everything that it says
+// once the group is closing: it has no network any more and complains of that.
+func raftLogger(logger *slog.Logger, shard shardmap.ShardID, closing <-chan struct{}) hclog.Logger {
 	if !logger.Enabled(context.Background(), slog.LevelWarn) {
 		return hclog.NewNullLogger()
 	}
 	return hclog.New(&hclog.LoggerOptions{
 		Name:        fmt.Sprintf("shard-%d", shard),
 		Level:       hclog.Info,
-		Output:      lineWriter{logger.With("shard", shard)},
+		Output:      lineWriter{logger: logger.With("shard", shard), closing: closing},
 		DisableTime: true,
 	})
 }
 
 // lineWriter takes hclog's "[LEVEL] text" lines.
-type lineWriter struct{ logger *slog.Logger }
+type lineWriter struct {
+	logger  *slog.Logger
+	closing <-chan struct{}
+}
 
 func (w lineWriter) Write(line []byte) (int, error) {
 	n := len(line)
@@ -39,6 +43,11 @@ func (w lineWriter) Write(line []byte) (int, error) {
 			level = slog.LevelInfo
 		}
 		line = line[end+1:]
+	}
+	select {
+	case <-w.closing:
+		level = slog.LevelDebug
+	default:
 	}
 	w.logger.Log(context.Background(), level, string(bytes.TrimSpace(line)))
 	return n, nil
