@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
 	"github.com/ringfort/ringfort/api/wire"
@@ -27,7 +28,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	listener, err := n.deps.Listen(n.cfg.Listen)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen on %s: %w", n.cfg.Listen, err), n.dir.Close())
+		return errors.Join(fmt.Errorf("listen on %s: %w", n.cfg.Listen, addressInUse(err, "--listen")), n.dir.Close())
 	}
 	n.describe(listener)
 	if err := n.openAdmin(); err != nil {
@@ -193,7 +194,7 @@ func (n *Node) openGossip() error {
 		Seeds: func(context.Context) []string { return n.gossipSeeds() },
 	})
 	if err != nil {
-		return err
+		return addressInUse(err, "--gossip-listen")
 	}
 	if n.self.Gossip == "" {
 		n.self.Gossip = n.gossip.Address()
@@ -239,4 +240,12 @@ func (n *Node) resume(ctx context.Context) {
 			n.log.Warn("resuming the start in a cluster", "cluster", plan.GetClusterId(), "error", err)
 		}
 	})
+}
+
+// addressInUse says what to do about an address that another process has.
+func addressInUse(err error, flag string) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	return fmt.Errorf("%w: stop the program that listens there (ss -lntup shows it), or choose another %s", err, flag)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -41,7 +42,9 @@ func run(args []string) int {
 		hostname = "" // then --name is required
 	}
 	command, args := subcommand(args)
-	cfg, origins, err := config.Explain(args, config.Sources{Env: os.LookupEnv, ReadFile: os.ReadFile, Hostname: hostname})
+	cfg, origins, err := config.Explain(args, config.Sources{
+		Env: os.LookupEnv, EnvNames: envNames, ReadFile: os.ReadFile, Hostname: hostname,
+	})
 	var faults config.Faults
 	switch {
 	case errors.Is(err, config.ErrHelp):
@@ -72,6 +75,15 @@ func run(args []string) int {
 		return exitCode(err)
 	}
 	return exitOK
+}
+
+func envNames() []string {
+	var names []string
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		names = append(names, name)
+	}
+	return names
 }
 
 // subcommand takes the words off that come before the flags.

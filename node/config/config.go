@@ -101,6 +101,9 @@ func (c *Config) faults() []string {
 	if everywhere(c.Listen) && c.Advertise == "" {
 		f.add("--listen %s names no address that others could reach: give --advertise HOST:PORT", c.Listen)
 	}
+	if _, port, err := net.SplitHostPort(c.Listen); err == nil && port != "0" && c.Listen == c.GossipListen {
+		f.add("--listen and --gossip-listen are both %s: gossip needs a port of its own", c.Listen)
+	}
 	c.exposureFaults(&f)
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		f.add("--tls-cert and --tls-key go together: one of them is missing")

@@ -99,7 +99,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	for _, want := range []string{
 		`unexpected argument "stray"`,
 		"unknown flag --data-dri; did you mean --data-dir?",
-		"unknown flag --frobnicate; kvnode --help lists all",
+		"unknown flag --frobnicate",
 		"--stop-timeout needs a value",
 		"--name must not be empty",
 		`--listen "nohost" is no host:port`,
@@ -127,6 +127,41 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	}
 	if len(faults) != 19 {
 		t.Errorf("%d faults:\n%v", len(faults), faults)
+	}
+}
+
+func TestOnePortForBothListeners(t *testing.T) {
+	_, err := parse(nil, "--name", "x", "--listen", "127.0.0.1:7401", "--gossip-listen", "127.0.0.1:7401")
+	if err == nil || !strings.Contains(err.Error(), "gossip needs a port of its own") {
+		t.Errorf("%v", err)
+	}
+	if _, err := parse(nil, "--name", "x", "--listen", "127.0.0.1:0", "--gossip-listen", "127.0.0.1:0"); err != nil {
+		t.Errorf("two free ports: %v", err)
+	}
+}
+
+// A misspelt variable is a fault; those that Kubernetes makes for a service of
+// this name are not.
+func TestMisspeltVariables(t *testing.T) {
+	names := []string{"PATH", "RINGFORT_NODE_NAME", "RINGFORT_NODE_CONFIG", "RINGFORT_NODE_LISTEN"}
+	for _, k := range []string{"SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT", "PORT_7401_TCP", "PORT_7401_TCP_PROTO",
+		"PORT_7401_TCP_PORT", "PORT_7401_TCP_ADDR", "PORT_7501_UDP", "SERVICE_PORT_GOSSIP"} {
+		names = append(names, "RINGFORT_NODE_"+k)
+	}
+	env := func(string) (string, bool) { return "", false }
+	from := Sources{Env: env, Hostname: "h", EnvNames: func() []string { return names }}
+	if _, err := Parse(nil, from); err != nil {
+		t.Errorf("%v", err)
+	}
+	names = append(names, "RINGFORT_NODE_DATADIR", "RINGFORT_NODE_GOSIP_LISTEN", "RINGFORT_NODE_ZONES")
+	_, err := Parse(nil, from)
+	for _, want := range []string{
+		"unknown variable RINGFORT_NODE_DATADIR; did you mean RINGFORT_NODE_DATA_DIR?",
+		"RINGFORT_NODE_GOSSIP_LISTEN?", "RINGFORT_NODE_ZONE?",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("missing %q: %v", want, err)
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ func (f Faults) Error() string { return strings.Join(f, "\n") }
 type Sources struct {
 	Env      func(string) (string, bool)
 	ReadFile func(string) ([]byte, error) // of --config; nil: there are no files
+	EnvNames func() []string              // all variables, to find misspelt ones; nil: none are looked for
 	Hostname string                       // the default name; empty: --name is required
 }
 
@@ -47,6 +48,9 @@ func Explain(args []string, from Sources) (*Config, []Origin, error) {
 		return nil, nil, err
 	}
 	faults := strays
+	if from.EnvNames != nil {
+		faults = append(faults, strayVariables(from.EnvNames())...)
+	}
 	file := make(map[string]fileValue)
 	if path, ok := configFile(given, from); ok {
 		var wrong Faults
@@ -150,6 +154,26 @@ func scan(args []string) (given map[string]string, faults Faults, err error) {
 	return given, faults, nil
 }
 
+// strayVariables are faults for variables that look like one of ours written
+// wrongly. Others of our form are not ours: Kubernetes makes some.
+func strayVariables(names []string) (faults Faults) {
+	for _, name := range names {
+		rest, ours := strings.CutPrefix(name, envPrefix)
+		if !ours || name == fileEnv || slices.ContainsFunc(settings, func(s setting) bool { return s.envName() == name }) {
+			continue
+		}
+		for _, s := range settings {
+			known := strings.TrimPrefix(s.envName(), envPrefix)
+			// A short name is soon like another one.
+			if distance(rest, known) <= min(2, len(known)/4) {
+				faults = append(faults, fmt.Sprintf("unknown variable %s; did you mean %s?", name, s.envName()))
+				break
+			}
+		}
+	}
+	return faults
+}
+
 // hint names the flag that was probably meant.
 func hint(name string) string {
 	best, bestDistance := "", 3
@@ -162,7 +186,7 @@ func hint(name string) string {
 		}
 	}
 	if best == "" {
-		return "; kvnode --help lists all"
+		return ""
 	}
 	return "; did you mean --" + best + "?"
 }

@@ -18,8 +18,11 @@ type setting struct {
 	set               func(*Config, string) error
 }
 
+// envPrefix is what every variable starts with.
+const envPrefix = "RINGFORT_NODE_"
+
 func (s setting) envName() string {
-	return "RINGFORT_NODE_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
 }
 
 // settings, in the order in which help lists them and faults are reported.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
@@ -65,6 +66,9 @@ func takeLock(fsys vfs.FS, path string) (io.Closer, error) {
 	var notCreated *fs.PathError
 	if err == nil || errors.As(err, &notCreated) {
 		return lock, err
+	}
+	if errors.Is(err, syscall.EAGAIN) {
+		return nil, fmt.Errorf("%w: stop it first, or use another --data-dir", ErrLocked)
 	}
 	return nil, fmt.Errorf("%w (%v): stop it first, or use another --data-dir", ErrLocked, err)
 }

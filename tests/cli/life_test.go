@@ -52,8 +52,10 @@ func TestNodeRefusals(t *testing.T) {
 		want string
 	}{
 		"unknown flag":   {[]string{"--no-such-flag"}, 2, "no-such-flag"},
-		"locked":         {node(filepath.Join(theCluster.dir, "n1", "data"), free()), 3, ""},
-		"address in use": {node(fresh, busy.Addr().String()), 4, ""},
+		"locked":         {node(filepath.Join(theCluster.dir, "n1", "data"), free()), 3, "in use by another process: stop it first"},
+		"address in use": {node(fresh, busy.Addr().String()), 4, "choose another --listen"},
+		"gossip in use":  {append(node(fresh, free()), "--gossip-listen", busy.Addr().String()), 4, "choose another --gossip-listen"},
+		"one port twice": {append(node(fresh, busy.Addr().String()), "--gossip-listen", busy.Addr().String()), 2, "a port of its own"},
 		"not loopback":   {node(fresh, "0.0.0.0:0"), 2, "insecure"},
 		"admin in use":   {append(node(fresh, free()), "--admin-listen", busy.Addr().String()), 4, "--admin-listen"},
 		"open admin":     {append(node(fresh, free()), "--admin-listen", "0.0.0.0:0"), 2, "insecure"},
