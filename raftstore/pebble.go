@@ -89,8 +89,18 @@ func (fs idleWhenDead) Create(name string, category vfs.DiskWriteCategory) (vfs.
 	return f, err
 }
 
-// idleFile is a manifest. A write that fails is the end of the store: Pebble's
-// writer would repeat the error from memory, without asking the disk again.
+// OpenDir implements vfs.FS.
+func (fs idleWhenDead) OpenDir(name string) (vfs.File, error) {
+	f, err := fs.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return idleFile{f, fs}, nil
+}
+
+// idleFile is a manifest or a directory. What fails there is the end of the store:
+// Pebble would repeat it at once, a manifest's write even from memory, without
+// asking the disk again.
 type idleFile struct {
 	vfs.File
 	fs idleWhenDead
@@ -98,7 +108,7 @@ type idleFile struct {
 
 func (f idleFile) judge(err error) error {
 	if err != nil {
-		f.fs.store.fatal(fmt.Errorf("raftstore: state database: write the manifest: %w", err))
+		f.fs.store.fatal(fmt.Errorf("raftstore: state database: write the manifest or its directory: %w", err))
 		f.fs.wait()
 	}
 	return err
