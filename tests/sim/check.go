@@ -90,7 +90,7 @@ func checkKeyVersions(key string, ops []Op) error {
 		}
 		writers[op.Version] = op
 	}
-	var seen []Op // with a version, by end
+	var seen []Op // with a version
 	for _, op := range ops {
 		if op.Outcome == Done && op.Version != 0 {
 			seen = append(seen, op)
@@ -99,19 +99,30 @@ func checkKeyVersions(key string, ops []Op) error {
 			return fmt.Errorf("key %s: version %d was written as %q and read as %q", key, op.Version, w.Value, op.Value)
 		}
 	}
-	slices.SortFunc(seen, func(a, b Op) int { return cmp.Compare(a.Return, b.Return) })
-	begun := slices.Clone(seen)
+	return inOrder(seen, func(op Op) uint64 { return op.Version }, func(op, before Op) error {
+		if op.Version < before.Version || op.Kind != Get && op.Version == before.Version {
+			return fmt.Errorf("key %s: %s at %s has version %d although %s that ended at %s had %d",
+				key, op.Kind, op.Call, op.Version, before.Kind, before.Return, before.Version)
+		}
+		return nil
+	})
+}
+
+// inOrder has each operation judged against the one of highest level among those
+// that ended before it began, and returns the first verdict.
+func inOrder(ops []Op, level func(Op) uint64, judge func(op, before Op) error) error {
+	ended, begun := slices.Clone(ops), slices.Clone(ops)
+	slices.SortFunc(ended, func(a, b Op) int { return cmp.Compare(a.Return, b.Return) })
 	slices.SortFunc(begun, func(a, b Op) int { return cmp.Compare(a.Call, b.Call) })
-	highest, next := Op{}, 0
+	before, next := Op{}, 0
 	for _, op := range begun {
-		for ; next < len(seen) && seen[next].Return < op.Call; next++ {
-			if seen[next].Version > highest.Version {
-				highest = seen[next]
+		for ; next < len(ended) && ended[next].Return < op.Call; next++ {
+			if level(ended[next]) > level(before) {
+				before = ended[next]
 			}
 		}
-		if op.Version < highest.Version || op.Kind != Get && op.Version == highest.Version {
-			return fmt.Errorf("key %s: %s at %s has version %d although %s that ended at %s had %d",
-				key, op.Kind, op.Call, op.Version, highest.Kind, highest.Return, highest.Version)
+		if err := judge(op, before); err != nil {
+			return err
 		}
 	}
 	return nil

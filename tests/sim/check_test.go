@@ -43,6 +43,38 @@ func TestTheJudgeRejectsBadHistories(t *testing.T) {
 	}
 }
 
+func inShard(key string, view uint64, o Op) Op {
+	o.Shard, o.Key, o.View = 2, key, view
+	return o
+}
+
+func TestTheShardJudge(t *testing.T) {
+	a := inShard("a", 0, op(Put, "1", 5, 0, 1, Done))
+	cases := []struct {
+		name string
+		ops  []Op
+		good bool
+	}{
+		{"a read of another key from an old view", []Op{a, inShard("b", 4, op(Get, "", 0, 2, 3, Done))}, false},
+		{"a read of another key from a fresh view", []Op{a, inShard("b", 5, op(Get, "", 0, 2, 3, Done))}, true},
+		{"a read that began before the write ended", []Op{a, inShard("b", 4, op(Get, "", 0, 1, 3, Done))}, true},
+		{"a read whose view nobody told", []Op{a, inShard("b", 0, op(Get, "x", 3, 2, 3, Done))}, true},
+		{"a read behind a view", []Op{inShard("a", 7, op(Get, "x", 3, 0, 1, Done)), inShard("b", 6, op(Get, "", 0, 2, 3, Done))}, false},
+		{"a read behind a replica", []Op{inShard("a", 7, op(Seen, "", 0, 1, 1, Done)), inShard("a", 6, op(Get, "", 0, 2, 3, Done))}, false},
+		{"a replica behind a read", []Op{inShard("a", 7, op(Get, "", 0, 0, 1, Done)), inShard("a", 6, op(Seen, "", 0, 2, 2, Done))}, true},
+		{"a write below another key's", []Op{a, inShard("b", 0, op(Put, "2", 4, 2, 3, Done))}, false},
+		{"a write at another key's version", []Op{a, inShard("b", 0, op(Delete, "", 5, 2, 3, Done))}, false},
+		{"a write above", []Op{a, inShard("b", 0, op(Put, "2", 6, 2, 3, Done))}, true},
+		{"an unknown write", []Op{a, inShard("b", 0, op(Put, "2", 0, 2, 3, Unknown))}, true},
+		{"another shard", []Op{a, op(Get, "", 1, 2, 3, Done)}, true},
+	}
+	for _, c := range cases {
+		if err := checkShards(c.ops); (err == nil) != c.good {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
 func TestAQuietRunFails(t *testing.T) {
 	faults := map[Fault]int{FaultCrash: 1}
 	cases := []struct {

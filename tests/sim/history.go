@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/ringfort/ringfort/shardmap"
 )
 
 // Kind is what an operation does.
@@ -18,6 +20,10 @@ const (
 	Get    Kind = "get"
 	Delete Kind = "delete"
 )
+
+// Seen is what a probe saw on some replica: it had applied the shard up to View.
+// So that was committed, and no linearizable read that begins later may be behind.
+const Seen Kind = "seen"
 
 // Outcome is what its caller was told.
 type Outcome string
@@ -34,9 +40,11 @@ const (
 type Op struct {
 	Client  int
 	Kind    Kind
+	Shard   shardmap.ShardID // the key's; 0 when unknown
 	Key     string
 	Value   string // written, or read; empty when absent
 	Version uint64 // of the answer; 0 when there was none
+	View    uint64 // the shard's last version in the view that answered; 0 when unknown or before its first write
 	Call    time.Duration
 	Return  time.Duration
 	Outcome Outcome
@@ -61,11 +69,11 @@ func (h *history) all() []Op {
 	return append([]Op(nil), h.ops...)
 }
 
-// byKey groups what the judge looks at.
+// byKey groups what the judges of single keys look at.
 func byKey(ops []Op) map[string][]Op {
 	keys := make(map[string][]Op)
 	for _, op := range ops {
-		if op.Outcome != NotApplied && !(op.Outcome == Unknown && op.Kind == Get) {
+		if op.Kind != Seen && op.Outcome != NotApplied && !(op.Outcome == Unknown && op.Kind == Get) {
 			keys[op.Key] = append(keys[op.Key], op)
 		}
 	}
