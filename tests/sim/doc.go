@@ -8,17 +8,21 @@
 // -sim.repeat runs one seed many times.
 //
 // The parts are apart from each other: plan.go draws what shall happen,
-// faults.go and scenario.go make it happen, workload.go is the clients,
-// history.go what they saw, probe.go reads and repeated writes past the library, check.go the judge. The judge is tested on hand-made
+// scenario.go and faults.go make it happen, workload.go is the clients, history.go
+// what they saw. probe.go reads and repeats writes past the library; depose.go and
+// hunt.go bring about the moments at which only a guard of the read path keeps a
+// read from being stale, and read then. check.go and checkshard.go are the judges,
+// report.go is what the run really had. The judges are tested on hand-made
 // histories, good and bad.
 //
 // What is judged: linearizability of every key (porcupine), the order of versions
-// (a linear check over all operations), equal state hashes on all replicas after
-// the faults end, that the cluster serves every key again, and that the run had
-// load and faults at all: a quiet run fails.
+// of every key and of views of every shard (linear checks over all operations),
+// equal state hashes on all replicas after the faults end, that the cluster serves
+// every key again, and that the run had reads, writes and faults at all: a quiet
+// run fails.
 //
 // Not simulated: a process that is stopped as a whole. Hold stops all bytes to
 // and from a node while its timers go on; a node with a long election timeout
 // stands for a leader that has not noticed time passing. Slow and hanging disks
-// are for tests of real processes.
+// are for tests of real processes; lag delays applying, above Pebble (rule M1).
 package sim

@@ -23,11 +23,13 @@ const (
 	FaultDisk     Fault = "disk"      // every write of one node's disk fails
 	FaultTransfer Fault = "transfer"  // leaderships are handed around
 	FaultClock    Fault = "clock"     // a node's wall clock jumps
+	FaultLag      Fault = "lag"       // a node's state machines fall behind their logs
 	FaultDepose   Fault = "depose"    // the sluggish node is given every leadership, then cut off
+	FaultDeafen   Fault = "deafen"    // the same, but its confirm rounds get through
 )
 
 var allFaults = []Fault{FaultCrash, FaultCrashAll, FaultStop, FaultHold, FaultSplit, FaultOneWay, FaultMessages,
-	FaultDisk, FaultTransfer, FaultClock}
+	FaultDisk, FaultTransfer, FaultClock, FaultLag}
 
 // Step is one fault: it strikes at At and, where it lasts, ends For later.
 type Step struct {
@@ -35,7 +37,7 @@ type Step struct {
 	Fault  Fault
 	For    time.Duration
 	Nodes  []int
-	Amount int // percent of unsynced data kept, percent of messages, or seconds of clock
+	Amount int // percent of unsynced data kept, percent of messages, seconds of clock, or ms of lag
 }
 
 func (s Step) String() string {
@@ -62,15 +64,18 @@ func newPlan(seed uint64) Plan {
 		Seed: seed, Nodes: 3 + 2*rng.IntN(2)*rng.IntN(2), Shards: 1 + rng.IntN(3), Clients: 2 + rng.IntN(2),
 		Sluggish: -1, Length: 12 * time.Second,
 	}
+	var depose []Step
 	if rng.IntN(2) == 0 {
 		// It seldom wins an election, so leading is arranged: a leader that does
 		// not notice that others have elected another.
 		p.Sluggish = rng.IntN(p.Nodes)
-		p.Steps = append(p.Steps, Step{
-			At: between(rng, 200*time.Millisecond, 6*time.Second), Fault: FaultDepose, Nodes: []int{p.Sluggish},
-			For: between(rng, 3*time.Second, 5*time.Second),
-		})
+		p.Length += deposeLength
+		depose = []Step{{
+			At: between(rng, 200*time.Millisecond, 6*time.Second), Nodes: []int{p.Sluggish},
+			Fault: []Fault{FaultDepose, FaultDeafen}[rng.IntN(2)], For: between(rng, 3*time.Second, deposeLength),
+		}}
 	}
+	calm := rng.IntN(4) > 0
 	// Two or three strands of trouble, each one fault after another, so that
 	// faults of different strands overlap.
 	for range 2 + rng.IntN(2) {
@@ -83,8 +88,28 @@ func newPlan(seed uint64) Plan {
 	}
 	p.Storage = newStoragePlan(seed, &p)
 	p.Steps = append(p.Steps, p.Storage.Steps...)
+	if calm {
+		for _, d := range depose {
+			p.Steps = slices.DeleteFunc(p.Steps, d.spoiledBy)
+		}
+	}
+	p.Steps = append(p.Steps, depose...)
 	slices.SortStableFunc(p.Steps, func(a, b Step) int { return int(a.At - b.At) })
 	return p
+}
+
+const (
+	// deposeLength is what a depose takes at most, and what its plans are longer by.
+	deposeLength = 5 * time.Second
+	// settleTime is how long before a depose other faults must have ended.
+	settleTime = 1500 * time.Millisecond
+)
+
+// spoiledBy reports whether another step may keep a depose from its purpose: its
+// node must be able to lead at first, and the others to elect a later leader.
+func (s Step) spoiledBy(o Step) bool {
+	harmless := o.Fault == FaultClock || o.Fault == FaultLag
+	return !harmless && o.At < s.At+s.For && o.At+o.For+settleTime > s.At
 }
 
 func drawStep(rng *rand.Rand, nodes int) Step {
@@ -109,6 +134,8 @@ func drawStep(rng *rand.Rand, nodes int) Step {
 		s.For = 0
 	case FaultClock:
 		s.Amount = []int{-3600, -5, 5, 3600}[rng.IntN(4)]
+	case FaultLag:
+		s.Amount = 100 + rng.IntN(600)
 	}
 	return s
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/ringfort/ringfort/internal/kverr"
@@ -24,12 +25,21 @@ type probe struct {
 	client  state.ClientID
 	number  uint64
 	writes  bool // or reads: a write to a deposed leader would keep it for seconds
+	asked   *asked
 }
 
-func newProbe(w *workload, c *nodetest.Cluster, id int, rng *rand.Rand, writes bool) *probe {
-	p := &probe{work: w, cluster: c, id: id, rng: rng, writes: writes}
+// asked counts the reads that only a guard of the read path keeps from being
+// stale. Without any of them a scenario proves nothing about that guard.
+type asked struct {
+	deposed atomic.Int64 // of a leader after a later one had acknowledged a write
+	lagging atomic.Int64 // of a leader that had not applied what another replica had
+}
+
+func (s *scenario) newProbe(id int, writes bool) *probe {
+	p := &probe{work: s.work, cluster: s.cluster, id: id, rng: rand.New(rand.NewPCG(s.plan.Seed, uint64(id))),
+		writes: writes, asked: &s.asked}
 	for i := range p.client {
-		p.client[i] = byte(rng.Uint32())
+		p.client[i] = byte(p.rng.Uint32())
 	}
 	return p
 }
@@ -45,7 +55,9 @@ func (p *probe) run(stop <-chan struct{}) {
 		}
 		slot, key, value := p.work.pick(p.rng)
 		if !p.writes {
-			p.get(key)
+			if g := p.group(key); g != nil {
+				p.get(g, key)
+			}
 			continue
 		}
 		if p.put(key, value) == Unknown {
@@ -60,25 +72,60 @@ func (p *probe) group(key string) *raftstore.Group {
 	if n == nil {
 		return nil
 	}
-	rec, ok := n.Map().Lookup(shardmap.SlotOf([]byte(key)))
-	if !ok {
-		return nil
-	}
-	g, _ := n.Store().Group(rec.Shard)
+	g, _ := n.Store().Group(p.work.shardOf(key))
 	return g
 }
 
-func (p *probe) get(key string) {
-	g := p.group(key)
-	if g == nil {
-		return
+// replicas is all running replicas of a shard.
+func replicas(c *nodetest.Cluster, shard shardmap.ShardID) (groups []*raftstore.Group) {
+	for _, srv := range c.Servers {
+		if n := srv.Running(); n != nil {
+			if g, here := n.Store().Group(shard); here {
+				groups = append(groups, g)
+			}
+		}
 	}
-	op := Op{Client: p.id, Kind: Get, Key: key, Call: time.Since(p.work.start), Outcome: NotApplied}
+	return groups
+}
+
+// standing is how far a replica is, and the shard as a whole.
+type standing struct {
+	ready       bool
+	version     uint64
+	term        uint64
+	ahead, last uint64 // the highest version applied, and term known, on any replica
+}
+
+func (p *probe) standing(g *raftstore.Group) standing {
+	own := g.Status()
+	s := standing{ready: own.Ready, version: own.Version, term: own.Term}
+	for _, other := range replicas(p.cluster, g.Shard()) {
+		st := other.Status()
+		s.ahead, s.last = max(s.ahead, st.Version), max(s.last, st.Term)
+	}
+	return s
+}
+
+// lagging: it leads, and has not applied what another replica has.
+func (s standing) lagging() bool { return s.ready && s.term == s.last && s.version < s.ahead }
+
+// get reads the key from one replica. If another one is ahead, that is recorded
+// first: the read may be served late or not at all, but not from behind.
+func (p *probe) get(g *raftstore.Group, key string) {
+	if s := p.standing(g); s.version < s.ahead {
+		if s.lagging() {
+			p.asked.lagging.Add(1)
+		}
+		now := time.Since(p.work.start)
+		p.work.history.add(Op{Client: p.id, Kind: Seen, Shard: g.Shard(), Key: key, View: s.ahead, Call: now, Return: now, Outcome: Done})
+		time.Sleep(time.Nanosecond) // the read begins later, by the judge's clock too
+	}
+	op := Op{Client: p.id, Kind: Get, Shard: g.Shard(), Key: key, Call: time.Since(p.work.start), Outcome: NotApplied}
 	done := make(chan struct{})
 	g.Get(&raftstore.Read{Keys: [][]byte{[]byte(key)}, Deadline: time.Now().Add(time.Second),
-		Done: func(v []raftstore.Value, _ uint64, err error) {
+		Done: func(v []raftstore.Value, view uint64, err error) {
 			if err == nil {
-				op.Outcome, op.Value, op.Version = Done, string(v[0].Data), v[0].Version
+				op.Outcome, op.Value, op.Version, op.View = Done, string(v[0].Data), v[0].Version, view
 			}
 			close(done)
 		}})
@@ -89,12 +136,13 @@ func (p *probe) get(key string) {
 	}
 }
 
+// put sends one write twice.
 func (p *probe) put(key, value string) Outcome {
 	p.number++
-	op := Op{Client: p.id, Kind: Put, Key: key, Value: value, Call: time.Since(p.work.start)}
-	first, version := p.propose(key, value, p.number)
+	op := Op{Client: p.id, Kind: Put, Shard: p.work.shardOf(key), Key: key, Value: value, Call: time.Since(p.work.start)}
+	first, version := p.propose(p.group(key), key, value)
 	time.Sleep(between(p.rng, 0, 400*time.Millisecond))
-	second, again := p.propose(key, value, p.number)
+	second, again := p.propose(p.group(key), key, value)
 	op.Return = time.Since(p.work.start)
 	op.Version = max(version, again) // they are equal unless one is 0
 	switch {
@@ -109,8 +157,18 @@ func (p *probe) put(key, value string) Outcome {
 	return op.Outcome
 }
 
-func (p *probe) propose(key, value string, number uint64) (Outcome, uint64) {
-	g := p.group(key)
+// putOnce sends one write once, to one replica.
+func (p *probe) putOnce(g *raftstore.Group, key, value string) Outcome {
+	p.number++
+	op := Op{Client: p.id, Kind: Put, Shard: g.Shard(), Key: key, Value: value, Call: time.Since(p.work.start)}
+	op.Outcome, op.Version = p.propose(g, key, value)
+	op.Return = time.Since(p.work.start)
+	p.work.history.add(op)
+	return op.Outcome
+}
+
+// propose sends a write under the probe's current number.
+func (p *probe) propose(g *raftstore.Group, key, value string) (Outcome, uint64) {
 	if g == nil {
 		return NotApplied, 0
 	}
@@ -118,7 +176,7 @@ func (p *probe) propose(key, value string, number uint64) (Outcome, uint64) {
 	done := make(chan struct{})
 	g.Propose(&raftstore.Write{
 		Ops: []state.Op{{Kind: state.OpPut, Key: []byte(key), Value: []byte(value), Request: state.RequestID{
-			Client: p.client, Number: number, LowestOpen: number,
+			Client: p.client, Number: p.number, LowestOpen: p.number,
 			NotAfter: uint64(time.Now().Add(5 * time.Minute).UnixMicro()),
 		}}},
 		Deadline: time.Now().Add(2 * time.Second),

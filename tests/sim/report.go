@@ -10,15 +10,23 @@ import (
 type Report struct {
 	Ops, Acknowledged, Unknown, NotApplied int
 	Writes                                 int // acknowledged ones
+	AskedDeposed, AskedLagging             int // reads that only a guard kept from being stale, see asked
 	Faults                                 map[Fault]int
 	Messages                               map[string]int
 	Failpoints                             map[failpoint.Name]int // how often they were come to
 }
 
 func (s *scenario) report(ops []Op) Report {
-	r := Report{Ops: len(ops), Faults: s.struck, Messages: s.mischief.tally()}
+	r := Report{
+		AskedDeposed: int(s.asked.deposed.Load()), AskedLagging: int(s.asked.lagging.Load()),
+		Faults: s.struck, Messages: s.mischief.tally(),
+	}
 	s.visits(&r)
 	for _, op := range ops {
+		if op.Kind == Seen {
+			continue
+		}
+		r.Ops++
 		switch op.Outcome {
 		case Done:
 			r.Acknowledged++
@@ -58,6 +66,8 @@ func (r *Report) add(o Report) {
 	r.Ops += o.Ops
 	r.Acknowledged += o.Acknowledged
 	r.Writes += o.Writes
+	r.AskedDeposed += o.AskedDeposed
+	r.AskedLagging += o.AskedLagging
 	r.Unknown += o.Unknown
 	r.NotApplied += o.NotApplied
 	for k, v := range o.Faults {

@@ -28,10 +28,14 @@ type scenario struct {
 	mischief *mischief
 	clocks   []*skewedClock
 	fails    []*failpoint.Set
+	lags     []*lag
 	work     *workload
 	rng      *rand.Rand
 	struck   map[Fault]int
-	pending  []timed // ends of faults and restarts, by time
+	asked    asked
+	hunts    int            // hunters started so far
+	strands  sync.WaitGroup // hunters
+	pending  []timed        // ends of faults and restarts, by time
 	logger   *slog.Logger
 }
 
@@ -47,9 +51,10 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 		t: t, plan: p, mischief: newMischief(p.Seed), rng: rand.New(rand.NewPCG(p.Seed, 0xfa17)),
 		struck: make(map[Fault]int), logger: logger,
 	}
-	for range p.Nodes {
+	for i := range p.Nodes {
 		s.clocks = append(s.clocks, &skewedClock{System: clock.NewVirtual()})
 		s.fails = append(s.fails, new(failpoint.Set))
+		s.lags = append(s.lags, newLag(p.Seed, i))
 	}
 	s.cluster = nodetest.Start(t, nodetest.Options{
 		Nodes: p.Nodes, Shards: p.Shards, Seed: p.Seed, Logger: logger,
@@ -63,21 +68,27 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 		Tune: func(i int, o *raftstore.Options) {
 			o.MemTableBytes = 256 << 10
 			p.Storage.tune(o, s.fails[i])
+			o.BeforeApply = s.lags[i].beforeApply
 		},
 	})
-	s.work = newWorkload(time.Now())
+	shards := s.cluster.Servers[0].Node().Map()
+	s.work = newWorkload(time.Now(), func(key string) shardmap.ShardID {
+		rec, _ := shards.Lookup(shardmap.SlotOf([]byte(key)))
+		return rec.Shard
+	})
 	stopWork, err := s.startClients()
 	if err != nil {
 		return Report{}, nil, err
 	}
 	err = s.strike()
 	stopWork()
+	s.strands.Wait()
 	if err == nil {
 		err = s.recover()
 	}
 	ops := s.work.history.all()
 	report := s.report(ops)
-	return report, ops, errors.Join(err, checkLinearizable(ops), checkVersions(ops), report.loud())
+	return report, ops, errors.Join(err, checkLinearizable(ops), checkVersions(ops), checkShards(ops), report.loud())
 }
 
 func (s *scenario) endpoints() string {
@@ -115,8 +126,7 @@ func (s *scenario) startClients() (stop func(), err error) {
 		}
 	}
 	for i := range probes {
-		id := s.plan.Clients*workersPerClient + i
-		p := newProbe(s.work, s.cluster, id, rand.New(rand.NewPCG(s.plan.Seed, uint64(id))), i == 0)
+		p := s.newProbe(s.plan.Clients*workersPerClient+i, i == 0)
 		workers.Go(func() { p.run(quit) })
 	}
 	return func() {
@@ -189,29 +199,19 @@ func (s *scenario) inflict(step Step) error {
 			s.logger.Warn("stop", "node", srv.Name, "err", err) // its disk or network may be broken
 		}
 		s.after(step, func() error { return s.restart(step.Nodes[0]) })
-	case FaultHold, FaultSplit, FaultDepose:
-		if step.Fault == FaultDepose {
-			s.transfer(srv.Running())
-			time.Sleep(300 * time.Millisecond) // its tenures open, and clients find it
-		}
-		others := []int{}
-		for i := range s.cluster.Servers {
-			if i != step.Nodes[0] {
-				others = append(others, i)
-			}
-		}
-		if step.Fault == FaultHold {
-			others = append(others, nodetest.Outside)
-		}
-		for _, o := range others {
-			net.CutBoth(step.Nodes[0], o)
-		}
-		s.after(step, func() error {
-			for _, o := range others {
-				net.HealBoth(step.Nodes[0], o)
-			}
+	case FaultHold:
+		s.isolate(step, nodetest.Outside)
+	case FaultSplit:
+		s.isolate(step)
+	case FaultDepose, FaultDeafen:
+		if !s.depose(step) {
 			return nil
-		})
+		}
+	case FaultLag:
+		l := s.lags[step.Nodes[0]]
+		l.set(time.Duration(step.Amount) * time.Millisecond)
+		s.after(step, func() error { l.set(0); return nil })
+		s.hunt(step, func(p *probe, until time.Duration) { p.huntLagging(step.Nodes[0], until) })
 	case FaultOneWay:
 		net.Cut(step.Nodes[0], step.Nodes[1])
 		s.after(step, func() error { net.Heal(step.Nodes[0], step.Nodes[1]); return nil })
@@ -229,6 +229,26 @@ func (s *scenario) inflict(step Step) error {
 	}
 	s.struck[step.Fault]++
 	return nil
+}
+
+// isolate cuts the step's node off from the other nodes, and from whom else is
+// named, until the step ends.
+func (s *scenario) isolate(step Step, also ...int) {
+	node, others := step.Nodes[0], also
+	for i := range s.cluster.Servers {
+		if i != node {
+			others = append(others, i)
+		}
+	}
+	for _, o := range others {
+		s.cluster.Network.CutBoth(node, o)
+	}
+	s.after(step, func() error {
+		for _, o := range others {
+			s.cluster.Network.HealBoth(node, o)
+		}
+		return nil
+	})
 }
 
 func (s *scenario) crash(step Step, keep int) error {

@@ -21,6 +21,10 @@ var (
 	keep      = flag.String("sim.dir", filepath.Join(os.TempDir(), "ringfort-sim"), "where histories and logs of failures go")
 )
 
+// manyScenarios is from when on a run must have met every danger it is meant to;
+// about every third plan meets each.
+const manyScenarios = 50
+
 func TestRandomScenarios(t *testing.T) {
 	total := Report{Faults: make(map[Fault]int), Messages: make(map[string]int), Failpoints: make(map[failpoint.Name]int)}
 	for i := range *scenarios {
@@ -31,24 +35,42 @@ func TestRandomScenarios(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("%d scenarios: %d operations, %d acknowledged (%d writes), %d unknown, %d not applied\nfaults %v\nmessages %v\nfailpoints %v",
-		*scenarios**repeat, total.Ops, total.Acknowledged, total.Writes, total.Unknown, total.NotApplied, total.Faults, total.Messages, total.Failpoints)
+	t.Logf("%d scenarios: %d operations, %d acknowledged (%d writes), %d unknown, %d not applied\n"+
+		"reads asked of deposed leaders %d, of lagging ones %d\nfaults %v\nmessages %v\nfailpoints %v",
+		*scenarios**repeat, total.Ops, total.Acknowledged, total.Writes, total.Unknown, total.NotApplied,
+		total.AskedDeposed, total.AskedLagging, total.Faults, total.Messages, total.Failpoints)
+	if *scenarios >= manyScenarios {
+		for _, at := range failpoint.All() {
+			if total.Failpoints[at] == 0 && !onOrder(at) {
+				t.Errorf("%d scenarios never came to %s", *scenarios, at)
+			}
+		}
+	}
+	if *scenarios >= manyScenarios && (total.AskedDeposed == 0 || total.AskedLagging == 0) {
+		t.Errorf("%d scenarios asked %d reads of deposed leaders and %d of lagging ones: "+
+			"the plans no longer reach what the read path is guarded against", *scenarios, total.AskedDeposed, total.AskedLagging)
+	}
 }
 
 func runSeed(t *testing.T, seed uint64) Report {
-	plan := newPlan(seed)
+	return runPlan(t, newPlan(seed), fmt.Sprintf("-run TestRandomScenarios -sim.n 1 -sim.seed %d -sim.repeat 20", seed))
+}
+
+func runPlan(t *testing.T, plan Plan, again string) Report {
+	t.Helper()
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	report, ops, err := run(t, plan, logger)
 	if err == nil {
+		t.Logf("%+v", report)
 		return report
 	}
 	path, saveErr := save(*keep, plan, ops)
 	if saveErr == nil {
 		saveErr = os.WriteFile(path+".log", log.Bytes(), 0o644)
 	}
-	t.Errorf("%v\n%s%+v\nhistory and log: %s (saving: %v)\nrepeat: go test ./tests/sim -run TestRandomScenarios -sim.n 1 -sim.seed %d -sim.repeat 20",
-		err, plan, report, path, saveErr, seed)
+	t.Errorf("%v\n%s%+v\nhistory and log: %s (saving: %v)\nrepeat: go test ./tests/sim %s",
+		err, plan, report, path, saveErr, again)
 	return report
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringfort/ringfort/client"
+	"github.com/ringfort/ringfort/shardmap"
 )
 
 const (
@@ -24,6 +25,7 @@ const (
 type workload struct {
 	start   time.Time
 	history *history
+	shardOf func(key string) shardmap.ShardID
 
 	mu    sync.Mutex
 	keys  [keysInUse]keyUse
@@ -36,8 +38,8 @@ type keyUse struct {
 	ops, unknown int
 }
 
-func newWorkload(start time.Time) *workload {
-	w := &workload{start: start, history: new(history)}
+func newWorkload(start time.Time, shardOf func(key string) shardmap.ShardID) *workload {
+	w := &workload{start: start, history: new(history), shardOf: shardOf}
 	for i := range w.keys {
 		w.keys[i] = w.freshKey()
 	}
@@ -61,6 +63,25 @@ func (w *workload) pick(rng *rand.Rand) (slot int, key, value string) {
 	k.ops++
 	w.value++
 	return slot, k.name, fmt.Sprintf("v%d", w.value)
+}
+
+// keyIn makes a fresh key of the shard that no worker uses.
+func (w *workload) keyIn(shard shardmap.ShardID) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		if k := w.freshKey(); w.shardOf(k.name) == shard {
+			return k.name
+		}
+	}
+}
+
+// freshValue is a value nobody else writes.
+func (w *workload) freshValue() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.value++
+	return fmt.Sprintf("v%d", w.value)
 }
 
 func (w *workload) noteUnknown(slot int, key string) {
@@ -110,7 +131,7 @@ func (w *workload) work(id int, c *client.Client, rng *rand.Rand, stop <-chan st
 func (w *workload) do(id int, c *client.Client, kind Kind, key, value string) Op {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	op := Op{Client: id, Kind: kind, Key: key, Call: time.Since(w.start)}
+	op := Op{Client: id, Kind: kind, Shard: w.shardOf(key), Key: key, Call: time.Since(w.start)}
 	var err error
 	switch kind {
 	case Put:
