@@ -58,8 +58,9 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 
 	var done []completion
 	var term uint64
+	var marks []state.VerifyID
 	for _, l := range logs {
-		if n > 0 && batch.Len() >= maxApplyBytes {
+		if len(marks) > 0 || n > 0 && batch.Len() >= maxApplyBytes {
 			break
 		}
 		n++
@@ -74,6 +75,7 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 				return 0, err
 			}
 			done = append(done, completion{entry.Proposal, results})
+			marks = g.machine.Marks()
 		case raft.LogConfiguration:
 			if err := g.machine.ApplyConfiguration(w, l.Index, l.Term, l.Data); err != nil {
 				return 0, err
@@ -94,6 +96,7 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 	g.store.haltIfDead() // a commit that met Pebble's Fatalf has not happened
 	g.publish()
 	v := g.view.Load()
+	g.store.verifier.marked(g, v.applied, marks)
 	for _, c := range done {
 		g.waiters.landed(c.id, c.results, v.version)
 	}

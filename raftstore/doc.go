@@ -83,9 +83,10 @@
 // # Goroutines and locks
 //
 // A Store runs the confirmer, the read workers, a sweeper for deadlines, the
-// flusher, the inspector of damaged tables and a sampler of Pebble's metrics. A
-// Group runs watch (Raft's state), lead (the proposer) and Raft's own. Callbacks
-// of Write and Read run on the apply loop, a read worker, the sweeper or the
+// flusher, the inspector of damaged tables, a sampler of Pebble's metrics and a
+// worker that hashes states. A Group runs watch (Raft's state), lead (the proposer)
+// and Raft's own. Callbacks of Write and Read run on the apply loop, a read worker,
+// the sweeper or the
 // caller's goroutine. No lock is held while calling out, waiting or doing I/O;
 // each structure has one lock and none is taken inside another.
 package raftstore

@@ -38,6 +38,7 @@ type Store struct {
 	source    *snapshot.Source  // of what is sent to peers
 	staging   *snapshot.Staging // of what peers send
 	sampler   *sampler
+	verifier  *verifier
 	loops     sync.WaitGroup // sweep, flusher, inspector
 	stopSweep chan struct{}
 	proposals atomic.Uint64
@@ -78,6 +79,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.sampler = newSampler(s.sample)
+	s.verifier = newVerifier(s)
 	s.confirmer = newConfirmer(s)
 	s.readers = newReadPool(o.ReadWorkers)
 	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run} {
@@ -277,6 +279,7 @@ func (s *Store) Stop(ctx context.Context) error {
 	}
 	s.confirmer.close()
 	s.readers.close()
+	s.verifier.close()
 	if !s.dead.Load() {
 		err = errors.Join(err, s.flush())
 	}

@@ -14,6 +14,7 @@ const maxScratch = 64 << 10
 // replicas might decide otherwise, so the caller must stop the group. The
 // machine refuses all further work with the same error.
 func (m *Machine) ApplyEntry(w Writer, index, term uint64, data []byte) (Entry, []Result, error) {
+	m.marks = m.marks[:0]
 	if err := m.advance(index, term); err != nil {
 		return Entry{}, nil, err
 	}
@@ -53,6 +54,10 @@ func (m *Machine) applyOps(w Writer, e *Entry, results []Result) error {
 }
 
 func (m *Machine) applyOp(w Writer, op *Op) (Result, error) {
+	if op.Kind == OpVerify {
+		m.marks = append(m.marks, VerifyID(op.Key))
+		return Result{Verdict: Applied}, nil
+	}
 	slot := SlotFor(m.record.Shard, op.Key)
 	if !m.record.Arc.Contains(slot) {
 		return Result{Verdict: WrongShard}, nil

@@ -16,7 +16,7 @@ import (
 //	operations uvarint, then each:
 //	  head     u8: bits 0-3 kind, bit 4 has a request, bit 5 same client as the
 //	           last operation with a request
-//	  key      uvarint length, bytes
+//	  key      uvarint length, bytes; 16 of them for a verification
 //	  value    uvarint length, bytes; puts only
 //	  request  only if bit 4: client 16 bytes unless bit 5, number uvarint,
 //	           lowest open as distance from the number, not-after as distance
@@ -52,6 +52,10 @@ func (o *Op) Validate() error {
 	case OpDelete:
 		if len(o.Value) != 0 {
 			return kverr.New(kverr.Invalid, "delete carries a value")
+		}
+	case OpVerify:
+		if len(o.Key) != len(VerifyID{}) || len(o.Value) != 0 || o.Request.Number != 0 {
+			return kverr.New(kverr.Invalid, "a verification has an id of %d bytes, and neither value nor request", len(VerifyID{}))
 		}
 	default:
 		return kverr.New(kverr.Invalid, "unknown operation %d", o.Kind)
@@ -178,10 +182,13 @@ func (o *Op) decode(c *cursor, shardTime uint64, last *ClientID) error {
 	switch {
 	case !c.ok():
 		return nil
-	case o.Kind != OpPut && o.Kind != OpDelete:
+	case o.Kind != OpPut && o.Kind != OpDelete && o.Kind != OpVerify:
 		return kverr.New(kverr.Format, "log entry holds operation %d, which this build does not know", o.Kind)
 	}
 	if o.Key = c.bytes(c.limited(MaxKeyBytes)); len(o.Key) == 0 {
+		c.spoil()
+	}
+	if o.Kind == OpVerify && (len(o.Key) != len(VerifyID{}) || head&headRequest != 0) {
 		c.spoil()
 	}
 	if o.Kind == OpPut {

@@ -36,12 +36,15 @@ func drawAnyEntry(t *rapid.T) Entry {
 	}
 	for range rapid.IntRange(0, 6).Draw(t, "ops") {
 		op := Op{
-			Kind:    rapid.SampledFrom([]OpKind{OpPut, OpDelete}).Draw(t, "kind"),
+			Kind:    rapid.SampledFrom([]OpKind{OpPut, OpDelete, OpVerify}).Draw(t, "kind"),
 			Key:     rapid.SliceOfN(rapid.Byte(), 1, 8).Draw(t, "key"),
 			Request: drawAnyRequest(t),
 		}
 		if op.Kind == OpPut {
 			op.Value = rapid.SliceOfN(rapid.Byte(), 0, 8).Draw(t, "value")
+		}
+		if op.Kind == OpVerify {
+			op.Key, op.Request = rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "id"), RequestID{}
 		}
 		e.Ops = append(e.Ops, op)
 	}
@@ -98,6 +101,7 @@ func TestEntryRefused(t *testing.T) {
 		}
 		return append(op, number, 0, 0)
 	}
+	verification := func(head byte, id int) []byte { return append([]byte{head, byte(id)}, make([]byte, id)...) }
 	long := func(key, value int) []byte {
 		op := Op{Kind: OpPut, Key: make([]byte, key), Value: make([]byte, value)}
 		return op.appendTo(nil, 0, nil)
@@ -116,7 +120,11 @@ func TestEntryRefused(t *testing.T) {
 		{"empty", nil, kverr.Internal},
 		{"over the limit", append(rawEntry(), make([]byte, MaxEntryBytes)...), kverr.Internal},
 		{"newer format", newer, kverr.Format},
-		{"newer operation", rawEntry([]byte{3, 1, 'k', 0}), kverr.Format},
+		{"sound, verification", rawEntry(verification(byte(OpVerify), 16)), kverr.None},
+		{"verification with a short id", rawEntry(verification(byte(OpVerify), 15)), kverr.Internal},
+		{"verification with a long id", rawEntry(verification(byte(OpVerify), 17)), kverr.Internal},
+		{"verification with a request", rawEntry(append(verification(byte(OpVerify)|headRequest, 16), make([]byte, 16+3)...)), kverr.Internal},
+		{"newer operation", rawEntry([]byte{4, 1, 'k', 0}), kverr.Format},
 		{"operation 0", rawEntry([]byte{0, 1, 'k', 0}), kverr.Format},
 		{"unknown head bit", rawEntry([]byte{put | 0x40, 1, 'k', 0}), kverr.Internal},
 		{"same client as nobody", rawEntry(client(same, 1)), kverr.Internal},
@@ -150,7 +158,11 @@ func TestOpValidate(t *testing.T) {
 		{"delete", Op{Kind: OpDelete, Key: key}, true},
 		{"longest", Op{Kind: OpPut, Key: make([]byte, MaxKeyBytes), Value: make([]byte, MaxValueBytes)}, true},
 		{"no kind", Op{Key: key}, false},
-		{"kind 3", Op{Kind: 3, Key: key}, false},
+		{"verification", Op{Kind: OpVerify, Key: make([]byte, 16)}, true},
+		{"verification with a short id", Op{Kind: OpVerify, Key: make([]byte, 15)}, false},
+		{"verification with a value", Op{Kind: OpVerify, Key: make([]byte, 16), Value: []byte("v")}, false},
+		{"verification with a request", Op{Kind: OpVerify, Key: make([]byte, 16), Request: RequestID{Number: 1}}, false},
+		{"kind 4", Op{Kind: 4, Key: key}, false},
 		{"empty key", Op{Kind: OpPut}, false},
 		{"long key", Op{Kind: OpDelete, Key: make([]byte, MaxKeyBytes+1)}, false},
 		{"long value", Op{Kind: OpPut, Key: key, Value: make([]byte, MaxValueBytes+1)}, false},
@@ -207,6 +219,7 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(benchEntry(3).AppendTo(nil))
 	f.Add((&Entry{Term: 7, ShardTime: 1 << 50, Ops: []Op{
 		{Kind: OpDelete, Key: []byte("k")},
+		{Kind: OpVerify, Key: make([]byte, 16)},
 		{Kind: OpPut, Key: []byte("k"), Request: RequestID{Number: 9, LowestOpen: 3, NotAfter: 1 << 60}},
 		{Kind: OpDelete, Key: []byte("k"), Request: RequestID{Number: 8, LowestOpen: 11}},
 	}}).AppendTo(nil))

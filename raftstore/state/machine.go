@@ -11,7 +11,8 @@ type Machine struct {
 	requests *table
 	err      error // set once; memory and batch may disagree from then on
 
-	key, value []byte // scratch
+	marks      []VerifyID // of the last entry applied
+	key, value []byte     // scratch
 }
 
 // Load reads the machine of the shard whose arc begins at from; found is false
@@ -61,6 +62,11 @@ func (m *Machine) LastVersion() uint64 { return m.position.LastVersion }
 func (m *Machine) Configuration() (raw []byte, index uint64) {
 	return m.position.Configuration, m.position.ConfigurationIndex
 }
+
+// Marks are the ids of the verifications in the last entry applied, until the
+// next one is. What they ask for is the state at exactly that entry's index, so
+// the caller ends its batch there.
+func (m *Machine) Marks() []VerifyID { return m.marks }
 
 // Requests is the size of the request table.
 func (m *Machine) Requests() RequestStats { return m.requests.stats() }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/ringfort/ringfort/shardmap"
@@ -53,9 +54,12 @@ var someKeys = [][]byte{[]byte("bar"), []byte("{bar}1"), []byte("{bar}2"), []byt
 
 func drawOp(t *rapid.T, now uint64) Op {
 	op := Op{Kind: OpPut, Key: rapid.SampledFrom(someKeys).Draw(t, "key")}
-	if rapid.IntRange(0, 3).Draw(t, "kind") == 0 {
+	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	case 0:
 		op.Kind = OpDelete
-	} else {
+	case 1:
+		return Op{Kind: OpVerify, Key: bytes.Repeat([]byte{rapid.Byte().Draw(t, "id")}, len(VerifyID{}))}
+	default:
 		op.Value = rapid.SliceOfN(rapid.Byte(), 0, 3).Draw(t, "value")
 	}
 	if rapid.IntRange(0, 7).Draw(t, "anonymous") == 0 {
@@ -137,6 +141,9 @@ func TestRS3_MachineDoesWhatItsTwinDoes(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Fatalf("entry %d: results\n%s", l.index, diff)
 			}
+			if diff := cmp.Diff(marksOf(&l), m.Marks(), cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("entry %d: marks\n%s", l.index, diff)
+			}
 			if m.ShardTime() != twin.shardTime || m.LastVersion() != twin.lastVersion {
 				t.Fatalf("entry %d: shard time %d, version %d; want %d, %d", l.index,
 					m.ShardTime(), m.LastVersion(), twin.shardTime, twin.lastVersion)
@@ -148,6 +155,16 @@ func TestRS3_MachineDoesWhatItsTwinDoes(t *testing.T) {
 			compareStore(t, rec, s, twin)
 		}
 	})
+}
+
+// marksOf are the verifications that an entry of its own term asks for.
+func marksOf(l *logEntry) (ids []VerifyID) {
+	for _, op := range l.entry.Ops {
+		if op.Kind == OpVerify && l.entry.Term == l.term {
+			ids = append(ids, VerifyID(op.Key))
+		}
+	}
+	return ids
 }
 
 // compareStore asserts that the store holds the twin's data, the shard's three

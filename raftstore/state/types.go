@@ -5,11 +5,18 @@ import "fmt"
 // OpKind is what an operation does.
 type OpKind uint8
 
-// The kinds of write. Numbers are on disk.
+// The kinds of operation. Numbers are on disk.
 const (
 	OpPut    OpKind = 1
 	OpDelete OpKind = 2
+	// OpVerify changes nothing. Its key is a [VerifyID], its effect a mark that
+	// the machine shows at the entry's index (see [Machine.Marks]): where replicas
+	// whose states are to be compared take them.
+	OpVerify OpKind = 3
 )
+
+// VerifyID names one comparison of a shard's replicas; random.
+type VerifyID [16]byte
 
 // ClientID is the random half of a request's identity.
 type ClientID [16]byte
@@ -25,7 +32,7 @@ type RequestID struct {
 	NotAfter   uint64 // shard time in µs after which it must not be applied
 }
 
-// Op is one leaf write. Key and Value are borrowed until the entry is encoded.
+// Op is one leaf operation. Key and Value are borrowed until the entry is encoded.
 type Op struct {
 	Kind    OpKind
 	Key     []byte
