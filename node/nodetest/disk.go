@@ -1,10 +1,12 @@
 package nodetest
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"sync"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
@@ -102,3 +104,18 @@ func AtFile(suffix string) func(errorfs.Op) bool {
 
 // PowerCut reports whether CutPower has struck.
 func (s *Server) PowerCut() bool { return s.life != nil && s.faults.left() != nil }
+
+// EditState changes the state database of a node that is down, behind the back of
+// everything that keeps replicas alike.
+func (s *Server) EditState(edit func(*pebble.DB) error) (err error) {
+	if s.life != nil {
+		return errors.New(s.Name + " runs")
+	}
+	db, err := pebble.Open(s.cfg.DataDir+"/store/state", &pebble.Options{
+		FS: s.disk, FormatMajorVersion: pebble.FormatNewest, DisableWAL: true, ErrorIfNotExists: true,
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(edit(db), db.Flush(), db.Close())
+}

@@ -47,7 +47,8 @@ func run(m *testing.M) int {
 		"RINGFORT_CONFIG="+filepath.Join(home, "config.json"),
 		"PATH="+theCluster.bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	build := exec.Command("go", "build", "-o", theCluster.bin+string(os.PathSeparator),
-		"github.com/ringfort/ringfort/cmd/kvnode", "github.com/ringfort/ringfort/cmd/kvctl")
+		"github.com/ringfort/ringfort/cmd/kvnode", "github.com/ringfort/ringfort/cmd/kvctl",
+		"github.com/ringfort/ringfort/internal/cmd/plantkey")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1

@@ -24,6 +24,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type VerifyStage int32
+
+const (
+	VerifyStage_VERIFY_STAGE_UNSPECIFIED VerifyStage = 0
+	// The replica will be taken at the entry, when it comes.
+	VerifyStage_VERIFY_STAGE_WAITING VerifyStage = 1
+	// It was taken at index; the hash is on its way.
+	VerifyStage_VERIFY_STAGE_TAKEN VerifyStage = 2
+	// The outcome; nothing follows.
+	VerifyStage_VERIFY_STAGE_HASHED VerifyStage = 3
+)
+
+// Enum value maps for VerifyStage.
+var (
+	VerifyStage_name = map[int32]string{
+		0: "VERIFY_STAGE_UNSPECIFIED",
+		1: "VERIFY_STAGE_WAITING",
+		2: "VERIFY_STAGE_TAKEN",
+		3: "VERIFY_STAGE_HASHED",
+	}
+	VerifyStage_value = map[string]int32{
+		"VERIFY_STAGE_UNSPECIFIED": 0,
+		"VERIFY_STAGE_WAITING":     1,
+		"VERIFY_STAGE_TAKEN":       2,
+		"VERIFY_STAGE_HASHED":      3,
+	}
+)
+
+func (x VerifyStage) Enum() *VerifyStage {
+	p := new(VerifyStage)
+	*p = x
+	return p
+}
+
+func (x VerifyStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (VerifyStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_admin_v1_admin_proto_enumTypes[0].Descriptor()
+}
+
+func (VerifyStage) Type() protoreflect.EnumType {
+	return &file_admin_v1_admin_proto_enumTypes[0]
+}
+
+func (x VerifyStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use VerifyStage.Descriptor instead.
+func (VerifyStage) EnumDescriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
 type InitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 0 means the default.
@@ -1236,6 +1291,241 @@ func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
 	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
+type VerifyReplicaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Shard uint64                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	// 16 random bytes.
+	Id            []byte `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyReplicaRequest) Reset() {
+	*x = VerifyReplicaRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyReplicaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyReplicaRequest) ProtoMessage() {}
+
+func (x *VerifyReplicaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyReplicaRequest.ProtoReflect.Descriptor instead.
+func (*VerifyReplicaRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *VerifyReplicaRequest) GetShard() uint64 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *VerifyReplicaRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+type VerifyReplicaResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Stage   VerifyStage            `protobuf:"varint,1,opt,name=stage,proto3,enum=admin.v1.VerifyStage" json:"stage,omitempty"`
+	NodeId  string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Replica uint64                 `protobuf:"varint,3,opt,name=replica,proto3" json:"replica,omitempty"`
+	// From TAKEN on.
+	Index uint64 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	// With HASHED: of all keys and values of the shard, its own included.
+	Hash          uint64 `protobuf:"fixed64,5,opt,name=hash,proto3" json:"hash,omitempty"`
+	Keys          uint64 `protobuf:"varint,6,opt,name=keys,proto3" json:"keys,omitempty"`
+	Bytes         uint64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyReplicaResponse) Reset() {
+	*x = VerifyReplicaResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyReplicaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyReplicaResponse) ProtoMessage() {}
+
+func (x *VerifyReplicaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyReplicaResponse.ProtoReflect.Descriptor instead.
+func (*VerifyReplicaResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *VerifyReplicaResponse) GetStage() VerifyStage {
+	if x != nil {
+		return x.Stage
+	}
+	return VerifyStage_VERIFY_STAGE_UNSPECIFIED
+}
+
+func (x *VerifyReplicaResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *VerifyReplicaResponse) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *VerifyReplicaResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *VerifyReplicaResponse) GetHash() uint64 {
+	if x != nil {
+		return x.Hash
+	}
+	return 0
+}
+
+func (x *VerifyReplicaResponse) GetKeys() uint64 {
+	if x != nil {
+		return x.Keys
+	}
+	return 0
+}
+
+func (x *VerifyReplicaResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type ProposeVerifyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Shard         uint64                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposeVerifyRequest) Reset() {
+	*x = ProposeVerifyRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposeVerifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposeVerifyRequest) ProtoMessage() {}
+
+func (x *ProposeVerifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposeVerifyRequest.ProtoReflect.Descriptor instead.
+func (*ProposeVerifyRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ProposeVerifyRequest) GetShard() uint64 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ProposeVerifyRequest) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+type ProposeVerifyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposeVerifyResponse) Reset() {
+	*x = ProposeVerifyResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposeVerifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposeVerifyResponse) ProtoMessage() {}
+
+func (x *ProposeVerifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposeVerifyResponse.ProtoReflect.Descriptor instead.
+func (*ProposeVerifyResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_admin_v1_admin_proto_rawDesc = "" +
@@ -1357,14 +1647,36 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x15TransferLeaderRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\x04R\x05shard\x12\x17\n" +
 	"\ato_node\x18\x02 \x01(\tR\x06toNode\"\x18\n" +
-	"\x16TransferLeaderResponse2\xf1\x02\n" +
+	"\x16TransferLeaderResponse\"<\n" +
+	"\x14VerifyReplicaRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\x04R\x05shard\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"\xcb\x01\n" +
+	"\x15VerifyReplicaResponse\x12+\n" +
+	"\x05stage\x18\x01 \x01(\x0e2\x15.admin.v1.VerifyStageR\x05stage\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x18\n" +
+	"\areplica\x18\x03 \x01(\x04R\areplica\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\x06R\x04hash\x12\x12\n" +
+	"\x04keys\x18\x06 \x01(\x04R\x04keys\x12\x14\n" +
+	"\x05bytes\x18\a \x01(\x04R\x05bytes\"<\n" +
+	"\x14ProposeVerifyRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\x04R\x05shard\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\"\x17\n" +
+	"\x15ProposeVerifyResponse*v\n" +
+	"\vVerifyStage\x12\x1c\n" +
+	"\x18VERIFY_STAGE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14VERIFY_STAGE_WAITING\x10\x01\x12\x16\n" +
+	"\x12VERIFY_STAGE_TAKEN\x10\x02\x12\x17\n" +
+	"\x13VERIFY_STAGE_HASHED\x10\x032\x97\x04\n" +
 	"\x05Admin\x125\n" +
 	"\x04Init\x12\x15.admin.v1.InitRequest\x1a\x16.admin.v1.InitResponse\x12P\n" +
 	"\rClusterStatus\x12\x1e.admin.v1.ClusterStatusRequest\x1a\x1f.admin.v1.ClusterStatusResponse\x12G\n" +
 	"\n" +
 	"NodeStatus\x12\x1b.admin.v1.NodeStatusRequest\x1a\x1c.admin.v1.NodeStatusResponse\x12A\n" +
 	"\bCounters\x12\x19.admin.v1.CountersRequest\x1a\x1a.admin.v1.CountersResponse\x12S\n" +
-	"\x0eTransferLeader\x12\x1f.admin.v1.TransferLeaderRequest\x1a .admin.v1.TransferLeaderResponseB3Z1github.com/ringfort/ringfort/api/admin/v1;adminv1b\x06proto3"
+	"\x0eTransferLeader\x12\x1f.admin.v1.TransferLeaderRequest\x1a .admin.v1.TransferLeaderResponse\x12R\n" +
+	"\rVerifyReplica\x12\x1e.admin.v1.VerifyReplicaRequest\x1a\x1f.admin.v1.VerifyReplicaResponse0\x01\x12P\n" +
+	"\rProposeVerify\x12\x1e.admin.v1.ProposeVerifyRequest\x1a\x1f.admin.v1.ProposeVerifyResponseB3Z1github.com/ringfort/ringfort/api/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -1378,53 +1690,64 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_admin_v1_admin_proto_rawDescData
 }
 
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_admin_v1_admin_proto_goTypes = []any{
-	(*InitRequest)(nil),            // 0: admin.v1.InitRequest
-	(*InitResponse)(nil),           // 1: admin.v1.InitResponse
-	(*ClusterStatusRequest)(nil),   // 2: admin.v1.ClusterStatusRequest
-	(*ClusterStatusResponse)(nil),  // 3: admin.v1.ClusterStatusResponse
-	(*NodeSummary)(nil),            // 4: admin.v1.NodeSummary
-	(*ShardSummary)(nil),           // 5: admin.v1.ShardSummary
-	(*ReplicaStatus)(nil),          // 6: admin.v1.ReplicaStatus
-	(*NodeStatusRequest)(nil),      // 7: admin.v1.NodeStatusRequest
-	(*NodeStatusResponse)(nil),     // 8: admin.v1.NodeStatusResponse
-	(*DiskUsage)(nil),              // 9: admin.v1.DiskUsage
-	(*GossipMember)(nil),           // 10: admin.v1.GossipMember
-	(*CountersRequest)(nil),        // 11: admin.v1.CountersRequest
-	(*CountersResponse)(nil),       // 12: admin.v1.CountersResponse
-	(*TransferLeaderRequest)(nil),  // 13: admin.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil), // 14: admin.v1.TransferLeaderResponse
-	(*v1.NodeInfo)(nil),            // 15: kv.v1.NodeInfo
-	(*v1.ShardRecord)(nil),         // 16: kv.v1.ShardRecord
+	(VerifyStage)(0),               // 0: admin.v1.VerifyStage
+	(*InitRequest)(nil),            // 1: admin.v1.InitRequest
+	(*InitResponse)(nil),           // 2: admin.v1.InitResponse
+	(*ClusterStatusRequest)(nil),   // 3: admin.v1.ClusterStatusRequest
+	(*ClusterStatusResponse)(nil),  // 4: admin.v1.ClusterStatusResponse
+	(*NodeSummary)(nil),            // 5: admin.v1.NodeSummary
+	(*ShardSummary)(nil),           // 6: admin.v1.ShardSummary
+	(*ReplicaStatus)(nil),          // 7: admin.v1.ReplicaStatus
+	(*NodeStatusRequest)(nil),      // 8: admin.v1.NodeStatusRequest
+	(*NodeStatusResponse)(nil),     // 9: admin.v1.NodeStatusResponse
+	(*DiskUsage)(nil),              // 10: admin.v1.DiskUsage
+	(*GossipMember)(nil),           // 11: admin.v1.GossipMember
+	(*CountersRequest)(nil),        // 12: admin.v1.CountersRequest
+	(*CountersResponse)(nil),       // 13: admin.v1.CountersResponse
+	(*TransferLeaderRequest)(nil),  // 14: admin.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 15: admin.v1.TransferLeaderResponse
+	(*VerifyReplicaRequest)(nil),   // 16: admin.v1.VerifyReplicaRequest
+	(*VerifyReplicaResponse)(nil),  // 17: admin.v1.VerifyReplicaResponse
+	(*ProposeVerifyRequest)(nil),   // 18: admin.v1.ProposeVerifyRequest
+	(*ProposeVerifyResponse)(nil),  // 19: admin.v1.ProposeVerifyResponse
+	(*v1.NodeInfo)(nil),            // 20: kv.v1.NodeInfo
+	(*v1.ShardRecord)(nil),         // 21: kv.v1.ShardRecord
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
-	15, // 0: admin.v1.InitResponse.nodes:type_name -> kv.v1.NodeInfo
-	4,  // 1: admin.v1.ClusterStatusResponse.nodes:type_name -> admin.v1.NodeSummary
-	5,  // 2: admin.v1.ClusterStatusResponse.shards:type_name -> admin.v1.ShardSummary
-	15, // 3: admin.v1.NodeSummary.node:type_name -> kv.v1.NodeInfo
-	9,  // 4: admin.v1.NodeSummary.disk:type_name -> admin.v1.DiskUsage
-	16, // 5: admin.v1.ShardSummary.record:type_name -> kv.v1.ShardRecord
-	6,  // 6: admin.v1.ShardSummary.replicas:type_name -> admin.v1.ReplicaStatus
-	15, // 7: admin.v1.NodeStatusResponse.node:type_name -> kv.v1.NodeInfo
-	6,  // 8: admin.v1.NodeStatusResponse.replicas:type_name -> admin.v1.ReplicaStatus
-	10, // 9: admin.v1.NodeStatusResponse.members:type_name -> admin.v1.GossipMember
-	9,  // 10: admin.v1.NodeStatusResponse.disk:type_name -> admin.v1.DiskUsage
-	0,  // 11: admin.v1.Admin.Init:input_type -> admin.v1.InitRequest
-	2,  // 12: admin.v1.Admin.ClusterStatus:input_type -> admin.v1.ClusterStatusRequest
-	7,  // 13: admin.v1.Admin.NodeStatus:input_type -> admin.v1.NodeStatusRequest
-	11, // 14: admin.v1.Admin.Counters:input_type -> admin.v1.CountersRequest
-	13, // 15: admin.v1.Admin.TransferLeader:input_type -> admin.v1.TransferLeaderRequest
-	1,  // 16: admin.v1.Admin.Init:output_type -> admin.v1.InitResponse
-	3,  // 17: admin.v1.Admin.ClusterStatus:output_type -> admin.v1.ClusterStatusResponse
-	8,  // 18: admin.v1.Admin.NodeStatus:output_type -> admin.v1.NodeStatusResponse
-	12, // 19: admin.v1.Admin.Counters:output_type -> admin.v1.CountersResponse
-	14, // 20: admin.v1.Admin.TransferLeader:output_type -> admin.v1.TransferLeaderResponse
-	16, // [16:21] is the sub-list for method output_type
-	11, // [11:16] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	20, // 0: admin.v1.InitResponse.nodes:type_name -> kv.v1.NodeInfo
+	5,  // 1: admin.v1.ClusterStatusResponse.nodes:type_name -> admin.v1.NodeSummary
+	6,  // 2: admin.v1.ClusterStatusResponse.shards:type_name -> admin.v1.ShardSummary
+	20, // 3: admin.v1.NodeSummary.node:type_name -> kv.v1.NodeInfo
+	10, // 4: admin.v1.NodeSummary.disk:type_name -> admin.v1.DiskUsage
+	21, // 5: admin.v1.ShardSummary.record:type_name -> kv.v1.ShardRecord
+	7,  // 6: admin.v1.ShardSummary.replicas:type_name -> admin.v1.ReplicaStatus
+	20, // 7: admin.v1.NodeStatusResponse.node:type_name -> kv.v1.NodeInfo
+	7,  // 8: admin.v1.NodeStatusResponse.replicas:type_name -> admin.v1.ReplicaStatus
+	11, // 9: admin.v1.NodeStatusResponse.members:type_name -> admin.v1.GossipMember
+	10, // 10: admin.v1.NodeStatusResponse.disk:type_name -> admin.v1.DiskUsage
+	0,  // 11: admin.v1.VerifyReplicaResponse.stage:type_name -> admin.v1.VerifyStage
+	1,  // 12: admin.v1.Admin.Init:input_type -> admin.v1.InitRequest
+	3,  // 13: admin.v1.Admin.ClusterStatus:input_type -> admin.v1.ClusterStatusRequest
+	8,  // 14: admin.v1.Admin.NodeStatus:input_type -> admin.v1.NodeStatusRequest
+	12, // 15: admin.v1.Admin.Counters:input_type -> admin.v1.CountersRequest
+	14, // 16: admin.v1.Admin.TransferLeader:input_type -> admin.v1.TransferLeaderRequest
+	16, // 17: admin.v1.Admin.VerifyReplica:input_type -> admin.v1.VerifyReplicaRequest
+	18, // 18: admin.v1.Admin.ProposeVerify:input_type -> admin.v1.ProposeVerifyRequest
+	2,  // 19: admin.v1.Admin.Init:output_type -> admin.v1.InitResponse
+	4,  // 20: admin.v1.Admin.ClusterStatus:output_type -> admin.v1.ClusterStatusResponse
+	9,  // 21: admin.v1.Admin.NodeStatus:output_type -> admin.v1.NodeStatusResponse
+	13, // 22: admin.v1.Admin.Counters:output_type -> admin.v1.CountersResponse
+	15, // 23: admin.v1.Admin.TransferLeader:output_type -> admin.v1.TransferLeaderResponse
+	17, // 24: admin.v1.Admin.VerifyReplica:output_type -> admin.v1.VerifyReplicaResponse
+	19, // 25: admin.v1.Admin.ProposeVerify:output_type -> admin.v1.ProposeVerifyResponse
+	19, // [19:26] is the sub-list for method output_type
+	12, // [12:19] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_admin_v1_admin_proto_init() }
@@ -1438,13 +1761,14 @@ func file_admin_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   15,
+			NumEnums:      1,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_admin_v1_admin_proto_goTypes,
 		DependencyIndexes: file_admin_v1_admin_proto_depIdxs,
+		EnumInfos:         file_admin_v1_admin_proto_enumTypes,
 		MessageInfos:      file_admin_v1_admin_proto_msgTypes,
 	}.Build()
 	File_admin_v1_admin_proto = out.File

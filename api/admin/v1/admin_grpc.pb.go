@@ -26,6 +26,8 @@ const (
 	Admin_NodeStatus_FullMethodName     = "/admin.v1.Admin/NodeStatus"
 	Admin_Counters_FullMethodName       = "/admin.v1.Admin/Counters"
 	Admin_TransferLeader_FullMethodName = "/admin.v1.Admin/TransferLeader"
+	Admin_VerifyReplica_FullMethodName  = "/admin.v1.Admin/VerifyReplica"
+	Admin_ProposeVerify_FullMethodName  = "/admin.v1.Admin/ProposeVerify"
 )
 
 // AdminClient is the client API for Admin service.
@@ -42,6 +44,15 @@ type AdminClient interface {
 	Counters(ctx context.Context, in *CountersRequest, opts ...grpc.CallOption) (*CountersResponse, error)
 	// TransferLeader asks this node to hand a shard it leads to another voter.
 	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
+	// VerifyReplica hashes this node's replica of a shard as it is right after the
+	// log entry that ProposeVerify makes for the same id. Call it on the nodes of
+	// all replicas, wait until each says that it waits, then propose. What is not
+	// waited for is not hashed: the stream's end ends it.
+	VerifyReplica(ctx context.Context, in *VerifyReplicaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyReplicaResponse], error)
+	// ProposeVerify has the leader, this node, write the entry, and returns once it
+	// is applied here. It changes no data. Repeating it does no harm: the first
+	// entry with an id counts.
+	ProposeVerify(ctx context.Context, in *ProposeVerifyRequest, opts ...grpc.CallOption) (*ProposeVerifyResponse, error)
 }
 
 type adminClient struct {
@@ -102,6 +113,35 @@ func (c *adminClient) TransferLeader(ctx context.Context, in *TransferLeaderRequ
 	return out, nil
 }
 
+func (c *adminClient) VerifyReplica(ctx context.Context, in *VerifyReplicaRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyReplicaResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[0], Admin_VerifyReplica_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VerifyReplicaRequest, VerifyReplicaResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_VerifyReplicaClient = grpc.ServerStreamingClient[VerifyReplicaResponse]
+
+func (c *adminClient) ProposeVerify(ctx context.Context, in *ProposeVerifyRequest, opts ...grpc.CallOption) (*ProposeVerifyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProposeVerifyResponse)
+	err := c.cc.Invoke(ctx, Admin_ProposeVerify_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -116,6 +156,15 @@ type AdminServer interface {
 	Counters(context.Context, *CountersRequest) (*CountersResponse, error)
 	// TransferLeader asks this node to hand a shard it leads to another voter.
 	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
+	// VerifyReplica hashes this node's replica of a shard as it is right after the
+	// log entry that ProposeVerify makes for the same id. Call it on the nodes of
+	// all replicas, wait until each says that it waits, then propose. What is not
+	// waited for is not hashed: the stream's end ends it.
+	VerifyReplica(*VerifyReplicaRequest, grpc.ServerStreamingServer[VerifyReplicaResponse]) error
+	// ProposeVerify has the leader, this node, write the entry, and returns once it
+	// is applied here. It changes no data. Repeating it does no harm: the first
+	// entry with an id counts.
+	ProposeVerify(context.Context, *ProposeVerifyRequest) (*ProposeVerifyResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -140,6 +189,12 @@ func (UnimplementedAdminServer) Counters(context.Context, *CountersRequest) (*Co
 }
 func (UnimplementedAdminServer) TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TransferLeader not implemented")
+}
+func (UnimplementedAdminServer) VerifyReplica(*VerifyReplicaRequest, grpc.ServerStreamingServer[VerifyReplicaResponse]) error {
+	return status.Error(codes.Unimplemented, "method VerifyReplica not implemented")
+}
+func (UnimplementedAdminServer) ProposeVerify(context.Context, *ProposeVerifyRequest) (*ProposeVerifyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ProposeVerify not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -252,6 +307,35 @@ func _Admin_TransferLeader_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_VerifyReplica_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(VerifyReplicaRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).VerifyReplica(m, &grpc.GenericServerStream[VerifyReplicaRequest, VerifyReplicaResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_VerifyReplicaServer = grpc.ServerStreamingServer[VerifyReplicaResponse]
+
+func _Admin_ProposeVerify_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProposeVerifyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ProposeVerify(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ProposeVerify_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ProposeVerify(ctx, req.(*ProposeVerifyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -279,7 +363,17 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "TransferLeader",
 			Handler:    _Admin_TransferLeader_Handler,
 		},
+		{
+			MethodName: "ProposeVerify",
+			Handler:    _Admin_ProposeVerify_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "VerifyReplica",
+			Handler:       _Admin_VerifyReplica_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "admin/v1/admin.proto",
 }

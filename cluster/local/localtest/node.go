@@ -58,9 +58,11 @@ type node struct {
 	mu struct {
 		sync.Mutex
 		values map[string][]byte
-		last   uint64 // version of the latest write
-		ops    uint64
-		frames uint64
+
+		verifies map[string]chan struct{} // by id
+		last     uint64                   // version of the latest write
+		ops      uint64
+		frames   uint64
 	}
 }
 
@@ -70,6 +72,7 @@ func Main() int {
 	modes := strings.Split(os.Getenv(Env), ",")
 	n := &node{leaderless: slices.Contains(modes, "leaderless"), modes: modes, started: time.Now()}
 	n.mu.values = map[string][]byte{}
+	n.mu.verifies = map[string]chan struct{}{}
 	if err := n.parse(os.Args[1:]); err != nil {
 		return exitUsage
 	}

@@ -17,7 +17,8 @@ const initTimeout = 60 * time.Second
 
 func (a *app) clusterCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "cluster", Short: "Form a cluster and look into it"}
-	cmd.AddCommand(a.clusterInitCommand(), a.clusterStatusCommand(), a.clusterNodesCommand(), a.clusterShardsCommand())
+	cmd.AddCommand(a.clusterInitCommand(), a.clusterStatusCommand(), a.clusterNodesCommand(), a.clusterShardsCommand(),
+		a.clusterVerifyCommand())
 	parent(cmd)
 	return cmd
 }

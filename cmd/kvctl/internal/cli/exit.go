@@ -24,6 +24,8 @@ const (
 	exitOutcomeUnknown  = 7
 	exitUnauthenticated = 8 // reserved: nothing exits with it yet
 	exitUnhealthy       = 9
+	exitDiffer          = 10
+	exitUnverified      = 11
 	exitInterrupted     = 130
 )
 
@@ -39,6 +41,8 @@ const exitCodesHelp = `Exit codes of kvctl:
     7  outcome unknown: the write may or may not have been applied
     8  unauthenticated (reserved)
     9  unhealthy: --verify-only found differences, a cluster does not serve all keys
+   10  replicas differ: cluster verify found replicas of a shard that are not equal
+   11  not verified: cluster verify could not compare all replicas; none differ so far
   130  interrupted
 
 With 3, 4, 5 and 6 a write was certainly not applied. After 7, read the key to

@@ -95,7 +95,7 @@ func TestInterruptOutranksWhatItCaused(t *testing.T) {
 func TestHelpListsEveryExitCode(t *testing.T) {
 	for _, code := range []int{
 		exitOK, exitOther, exitUsage, exitNotFound, exitConflict, exitUnavailable, exitTimeout,
-		exitOutcomeUnknown, exitUnauthenticated, exitUnhealthy, exitInterrupted,
+		exitOutcomeUnknown, exitUnauthenticated, exitUnhealthy, exitDiffer, exitUnverified, exitInterrupted,
 	} {
 		if !strings.Contains(exitCodesHelp, fmt.Sprintf("\n%5d  ", code)) {
 			t.Errorf("%d is not in the help", code)

@@ -61,7 +61,7 @@ Start with:
 	f.StringSliceVar(&a.flags.endpoints, "endpoints", nil, "gRPC addresses of any nodes, host:port,… ($"+config.EnvEndpoints+")")
 	f.StringVar(&a.flags.context, "context", "", "context of the context file to use ($"+config.EnvContext+")")
 	f.DurationVar(&a.flags.timeout, "timeout", config.DefaultTimeout,
-		"how long one operation may take; import 30s, local and init 1m, 2s if all endpoints refuse ($"+config.EnvTimeout+")")
+		"how long one operation may take; import 30s, local and init 1m, verify 5m, 2s if all endpoints refuse ($"+config.EnvTimeout+")")
 	f.StringVarP(&a.flags.output, "output", "o", config.DefaultOutput, "table, json or raw ($"+config.EnvOutput+")")
 	a.completeFlags(root)
 
