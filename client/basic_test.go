@@ -235,3 +235,10 @@ func TestValueIsTheCallersAgainAfterTheCall(t *testing.T) {
 		}
 	})
 }
+
+func TestTooLargeIsSaidOnce(t *testing.T) {
+	err := error(&Error{Op: "put", Key: "k", Kind: ErrTooLarge, Err: errors.New("the value has 3 bytes, the limit is 2")})
+	if want := `put "k": too large: the value has 3 bytes, the limit is 2`; err.Error() != want || !errors.Is(err, ErrInvalid) {
+		t.Errorf("%v, want %s", err, want)
+	}
+}

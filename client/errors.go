@@ -18,7 +18,7 @@ var (
 	// ErrInvalid: the request can never succeed as it is.
 	ErrInvalid = errors.New("invalid request")
 	// ErrTooLarge: the key or the value is over the limit. It is ErrInvalid too.
-	ErrTooLarge = fmt.Errorf("too large: %w", ErrInvalid)
+	ErrTooLarge error = tooLargeKind{}
 	// ErrUnavailable: no replica could serve the key within the call's time.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrOverloaded: a bounded queue of the server stayed full.
@@ -42,6 +42,14 @@ var (
 	// ErrInternal: the server met a bug, or an answer makes no sense.
 	ErrInternal = errors.New("internal error")
 )
+
+// tooLargeKind is ErrInvalid without saying so twice.
+type tooLargeKind struct{}
+
+func (tooLargeKind) Error() string { return "too large" }
+
+// Unwrap returns ErrInvalid.
+func (tooLargeKind) Unwrap() error { return ErrInvalid }
 
 // Error is why a call failed. It tells the truth about writes: InDoubt is false
 // only when the write was certainly not applied and never will be.
