@@ -67,6 +67,10 @@ operation succeeded.`,
 	f.Float64Var(&cfg.ReadRatio, "read-ratio", 0.5, "part of the operations of mixed that are reads")
 	f.StringVar(&cfg.Prefix, "key-prefix", "bench/", "what the keys start with")
 	f.Uint64Var(&cfg.Seed, "seed", 1, "of the choice of keys and operations")
+	if err := cmd.RegisterFlagCompletionFunc("load", cobra.FixedCompletions(
+		[]string{bench.LoadPut, bench.LoadGet, bench.LoadMixed}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag does not exist: a mistake in this file
+	}
 	f.BoolVar(&keepKeys, "no-preload", false, "the keys are there from an earlier run")
 	return cmd
 }
@@ -92,7 +96,11 @@ func (a *app) bench(ctx context.Context, cfg bench.Config, connections int) erro
 		return printErr
 	}
 	if err == nil && report.Operations == 0 {
-		return &commandError{code: exitUnavailable, err: fmt.Errorf("no operation succeeded: %s", errorList(report.Errors))}
+		failed := &commandError{code: exitUnavailable, err: fmt.Errorf("no operation succeeded: %s", errorList(report.Errors))}
+		if report.Errors["not_found"] > 0 && len(report.Errors) == 1 {
+			failed.hint = "leave out --no-preload, or name the --key-prefix and --keys of an earlier run"
+		}
+		return failed
 	}
 	return err
 }

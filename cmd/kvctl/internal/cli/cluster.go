@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	adminv1 "github.com/ringfort/ringfort/api/admin/v1"
 	"github.com/ringfort/ringfort/api/wire"
+	"github.com/ringfort/ringfort/internal/kverr"
 )
 
 // initTimeout is how long forming a cluster may take unless --timeout says
@@ -29,7 +31,8 @@ func (a *app) clusterInitCommand() *cobra.Command {
 		Use:   "init",
 		Short: "Form a cluster of the nodes that see each other",
 		Long: `Form a cluster of the nodes that see each other, and place the shards over
-them. It is done once in a cluster's life; exit code 4 means that it was done
+them. It returns when all shards have leaders, or says which have none after
+` + firstLeadersPatience.String() + `. It is done once in a cluster's life; exit code 4 means that it was done
 before. An interrupted init is finished by repeating it.`,
 		Example:           "  kvctl cluster init --shards 12 --replication-factor 3",
 		Args:              arguments(),
@@ -40,6 +43,31 @@ before. An interrupted init is finished by repeating it.`,
 	cmd.Flags().Uint32Var(&request.Shards, "shards", 0, "number of shards, 0 for the default")
 	cmd.Flags().Uint32Var(&request.ReplicationFactor, "replication-factor", 3, "replicas of each shard")
 	return cmd
+}
+
+// firstLeadersPatience bounds the wait for leaders after a cluster was formed.
+const firstLeadersPatience = 20 * time.Second
+
+// awaitFirstLeaders waits until the new cluster serves every key, so that the
+// command after this one does not fail. That it does not yet is no failure of
+// init.
+func (a *app) awaitFirstLeaders(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstLeadersPatience)
+	defer cancel()
+	missing := "no node tells"
+	for {
+		if status, err := a.askStatus(ctx); err == nil {
+			if missing = status.leaderless(); missing == "" {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			a.note("warning: the cluster is formed and does not serve all keys yet: %s (kvctl cluster status shows when)", missing)
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 func (a *app) clusterInit(ctx context.Context, request *adminv1.InitRequest) error {
@@ -60,9 +88,13 @@ func (a *app) clusterInit(ctx context.Context, request *adminv1.InitRequest) err
 	if exitCode(ctx, err) == exitOutcomeUnknown {
 		return &commandError{code: exitOutcomeUnknown, err: err, hint: "repeat the command: it finishes an interrupted init"}
 	}
+	if errors.Is(err, kverr.Conflict) {
+		return &commandError{code: exitConflict, err: err, hint: "kvctl cluster status shows the cluster that there is"}
+	}
 	if err != nil {
 		return err
 	}
+	a.awaitFirstLeaders(ctx)
 	if answer.GetResumed() {
 		a.note("finished an init that had been interrupted")
 	}

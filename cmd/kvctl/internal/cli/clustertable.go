@@ -27,6 +27,24 @@ func (s *clusterStatus) trouble() string {
 	return strings.Join(parts, "; ")
 }
 
+// leaderless names the shards without a leader that serves; empty if all have
+// one.
+func (s *clusterStatus) leaderless() string {
+	var ids []string
+	for _, shard := range s.Shards {
+		if shard.Leader == nil || !shard.Ready {
+			ids = append(ids, fmt.Sprint(shard.ID))
+		}
+	}
+	switch {
+	case len(s.Shards) == 0:
+		return "it has no shards"
+	case len(ids) > 0:
+		return "no leader serves shard " + strings.Join(ids, ", ")
+	}
+	return ""
+}
+
 func (a *app) printStatus(s *clusterStatus) error {
 	if a.wantsJSON() {
 		return a.printJSON(s)

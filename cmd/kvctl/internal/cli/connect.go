@@ -66,7 +66,11 @@ func (a *app) someoneListens(ctx context.Context, patience time.Duration) bool {
 	deadline := time.Now().Add(patience)
 	for refused := false; ; refused = true {
 		if !a.allRefuse(ctx) {
-			return ctx.Err() == nil || !refused // its end is no word of anybody's
+			// A dial that ended with our time is no word of anybody's. It may notice
+			// before the context does.
+			end, bounded := ctx.Deadline()
+			over := ctx.Err() != nil || bounded && !time.Now().Before(end)
+			return !over || !refused
 		}
 		pause := min(refusedPause, time.Until(deadline))
 		if pause <= 0 {
@@ -176,10 +180,18 @@ func askOne(ctx context.Context, address string, sent wire.Sent, call adminCall)
 		return false, fmt.Errorf("%s: %w", address, err)
 	}
 	if err := call(ctx, admin); err != nil {
-		return true, fmt.Errorf("%s: %w", address, wire.ErrorFromStatus(err, sent))
+		return true, &answered{fmt.Errorf("%s: %w", address, wire.ErrorFromStatus(err, sent))}
 	}
 	return true, nil
 }
+
+// answered is an error of a node that was there to be asked.
+type answered struct{ err error }
+
+func (e *answered) Error() string { return e.err.Error() }
+
+// Unwrap returns the error.
+func (e *answered) Unwrap() error { return e.err }
 
 // isPassing reports whether another node may do better.
 func isPassing(err error) bool {

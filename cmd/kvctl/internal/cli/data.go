@@ -63,9 +63,9 @@ func (a *app) printWritten(key string, version uint64) error {
 	switch a.settings.Output {
 	case "json":
 		return a.printJSON(struct {
-			Key     string `json:"key"`
+			textOrBytesKey
 			Version uint64 `json:"version"`
-		}{key, version})
+		}{jsonKey(key), version})
 	case "raw":
 		return nil
 	}
@@ -80,7 +80,8 @@ func (a *app) getCommand() *cobra.Command {
 		Long: `Read a value, linearizably.
 
 Prints the bare value and a newline; -o raw leaves the newline out; -o json
-prints key, value (value_base64 if it is not text) and version. Exit code 3
+prints key (key_base64 if it is not text), value (likewise value_base64) and
+version. Exit code 3
 means that the key has no value.`,
 		Example: `  kvctl get hello
   kvctl get photo -o raw > photo.jpg`,
@@ -102,10 +103,10 @@ means that the key has no value.`,
 func (a *app) printItem(item client.Item) error {
 	if a.wantsJSON() {
 		return a.printJSON(struct {
-			Key string `json:"key"`
+			textOrBytesKey
 			textOrBytes
 			Version uint64 `json:"version"`
-		}{item.Key, jsonValue(item.Value), item.Version})
+		}{jsonKey(item.Key), jsonValue(item.Value), item.Version})
 	}
 	if _, err := a.stdout.Write(item.Value); err != nil || a.settings.Output == "raw" {
 		return err
@@ -116,8 +117,10 @@ func (a *app) printItem(item client.Item) error {
 
 func (a *app) delCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "del KEY",
-		Short: "Delete a key",
+		Use: "del KEY",
+		// What others call it.
+		SuggestFor: []string{"delete", "rm", "remove", "unset"},
+		Short:      "Delete a key",
 		Long: `Delete a key. A key without a value is no error.
 
 Prints OK; -o json prints the key and the version of the write, -o raw nothing.

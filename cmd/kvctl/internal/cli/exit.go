@@ -181,6 +181,9 @@ func (a *app) unavailableHint(err error) string {
 	if told := (*client.Error)(nil); errors.As(err, &told) && told.Attempts > 0 {
 		return "kvctl cluster status shows which nodes and leaders are missing"
 	}
+	if told := (*answered)(nil); errors.As(err, &told) {
+		return "kvctl cluster status shows which nodes and leaders there are"
+	}
 	return a.runningHint()
 }
 

@@ -119,6 +119,9 @@ func TestHints(t *testing.T) {
 		{fmt.Errorf("x: %w", local.ErrNoBinary), "make build"},
 		{&local.StartError{ExitCode: 3}, "another process uses"},
 		{&local.NotReadyError{}, "kvctl local status"},
+		{&answered{kverr.New(kverr.Unavailable, "3 nodes needed, 1 alive")}, "kvctl cluster status shows which nodes"},
+		{clientError(client.ErrTimeout, false, errors.New("x")), "no node has answered at h:1 (from the flag)"},
+		{&client.Error{Op: "get", Kind: client.ErrTimeout, Attempts: 1}, "allow more time"},
 		{usageErrorf("do this", "x"), "do this"},
 		{errors.New("x"), ""},
 	} {

@@ -6,6 +6,29 @@ import (
 	"github.com/ringfort/ringfort/cmd/kvctl/internal/config"
 )
 
+// strictHelp makes `kvctl help` refuse what it has no help for: cobra's prints
+// the usage of kvctl and calls it a success.
+func strictHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "help" {
+			continue
+		}
+		cmd.Run = nil
+		cmd.RunE = func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err == nil && len(rest) > 0 && about.HasSubCommands() {
+				return unknownVerb(about, rest[0])
+			}
+			if err != nil {
+				return err
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		}
+	}
+}
+
 // A command without a Run is a help topic: `kvctl help exit-codes`.
 
 func exitCodesTopic() *cobra.Command {

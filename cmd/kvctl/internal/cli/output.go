@@ -33,6 +33,20 @@ type textOrBytes struct {
 	Bytes []byte  `json:"value_base64,omitempty"`
 }
 
+// textOrBytesKey does the same for a key; one that is not text is only there in
+// base64.
+type textOrBytesKey struct {
+	Text  *string `json:"key,omitempty"`
+	Bytes []byte  `json:"key_base64,omitempty"`
+}
+
+func jsonKey(key string) textOrBytesKey {
+	if !utf8.ValidString(key) {
+		return textOrBytesKey{Bytes: []byte(key)}
+	}
+	return textOrBytesKey{Text: &key}
+}
+
 func jsonValue(value []byte) textOrBytes {
 	if !utf8.Valid(value) {
 		return textOrBytes{Bytes: value}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ringfort/ringfort/cmd/kvctl/internal/config"
 	"github.com/ringfort/ringfort/internal/version"
@@ -82,6 +83,7 @@ Start with:
 	group("other", a.completionCommand(), a.versionCommand())
 	root.AddCommand(exitCodesTopic(), environmentTopic())
 	parent(root)
+	strictHelp(root)
 	return root
 }
 
@@ -155,7 +157,29 @@ func (a *app) checkOutput(cmd *cobra.Command) error {
 }
 
 func flagError(cmd *cobra.Command, err error) error {
+	var bad *pflag.InvalidValueError
+	if errors.As(err, &bad) {
+		return usageErrorf(cmd.CommandPath()+" --help explains the flags", "--%s: %q is not %s",
+			bad.GetFlag().Name, bad.GetValue(), flagKind(bad.GetFlag().Value.Type()))
+	}
 	return usageErrorf(fmt.Sprintf("%s --help lists the flags; an argument that starts with - goes behind --", cmd.CommandPath()), "%w", err)
+}
+
+// flagKind says in words what a flag takes.
+func flagKind(name string) string {
+	switch name {
+	case "duration":
+		return "a duration such as 10s"
+	case "int", "int64":
+		return "a whole number"
+	case "uint32", "uint64":
+		return "a whole number from 0 on"
+	case "float64":
+		return "a number"
+	case "bool":
+		return "true or false"
+	}
+	return "a " + name
 }
 
 // parent makes a command that only has verbs say so when it is called without
@@ -172,12 +196,16 @@ func parent(cmd *cobra.Command) {
 			}
 			return usageErrorf("", "%s needs a verb", cmd.CommandPath())
 		}
-		hint := cmd.CommandPath() + " --help lists the verbs"
-		if close := cmd.SuggestionsFor(args[0]); len(close) > 0 {
-			hint = "did you mean " + strings.Join(close, " or ") + "?"
-		}
-		return usageErrorf(hint, "unknown verb %q of %s", args[0], cmd.CommandPath())
+		return unknownVerb(cmd, args[0])
 	}
+}
+
+func unknownVerb(of *cobra.Command, name string) error {
+	hint := of.CommandPath() + " --help lists the verbs"
+	if close := of.SuggestionsFor(name); len(close) > 0 {
+		hint = "did you mean " + strings.Join(close, " or ") + "?"
+	}
+	return usageErrorf(hint, "unknown verb %q of %s", name, of.CommandPath())
 }
 
 // arguments wants exactly the named ones.
