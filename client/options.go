@@ -34,6 +34,7 @@ type Option func(*config)
 type config struct {
 	timeout     time.Duration
 	block       bool
+	clusterID   string
 	logger      *slog.Logger
 	clock       Clock
 	random      io.Reader
@@ -66,6 +67,10 @@ func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = 
 // WithBlock makes Open wait, within its context or else the timeout, until one
 // endpoint has answered. Without it Open connects nothing.
 func WithBlock() Option { return func(c *config) { c.block = true } }
+
+// WithClusterID makes the client refuse nodes of any other cluster, with
+// ErrWrongCluster. Empty, the default, takes the first cluster that answers.
+func WithClusterID(id string) Option { return func(c *config) { c.clusterID = id } }
 
 // WithLogger sends what happens to connections to l. Keys and values are never
 // logged. The default discards.

@@ -31,7 +31,7 @@ type topology struct {
 }
 
 func (t *topology) init(c *Client, endpoints []string) {
-	t.client = c
+	t.client, t.clusterID = c, c.cfg.clusterID
 	t.nodes = make(map[shardmap.NodeID]*conn)
 	t.routes = make(map[shardmap.ShardID]*route)
 	for _, endpoint := range endpoints {
@@ -66,7 +66,7 @@ func (t *topology) welcome(n *conn, node shardmap.NodeID, cluster string) error 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if cluster != "" && t.clusterID != "" && cluster != t.clusterID {
-		return kverr.New(kverr.WrongCluster, "node %s belongs to cluster %s, the others to %s: check the endpoints",
+		return kverr.New(kverr.WrongCluster, "node %s belongs to cluster %s, and this client to %s: check the endpoints",
 			node.Short(), cluster, t.clusterID)
 	}
 	if cluster != "" {

@@ -56,7 +56,8 @@ func (a *app) openClient(ctx context.Context) (*client.Client, error) {
 		}
 		return nil, refused
 	}
-	return client.Open(ctx, "kv://"+strings.Join(a.target.Endpoints, ","), client.WithTimeout(a.settings.Timeout))
+	return client.Open(ctx, "kv://"+strings.Join(a.target.Endpoints, ","), client.WithTimeout(a.settings.Timeout),
+		client.WithClusterID(a.target.ClusterID))
 }
 
 // someoneListens is false when all endpoints refuse connections for as long as
@@ -151,7 +152,7 @@ type adminCall func(context.Context, adminv1.AdminClient) error
 func (a *app) askAdmin(ctx context.Context, sent wire.Sent, call adminCall) error {
 	var causes []error
 	for _, address := range a.target.Endpoints {
-		lives, err := askOne(ctx, address, sent, call)
+		lives, err := a.askOne(ctx, address, sent, call)
 		if err == nil || lives && (sent == wire.MaybeSent || !isPassing(err)) {
 			return err
 		}
@@ -163,7 +164,7 @@ func (a *app) askAdmin(ctx context.Context, sent wire.Sent, call adminCall) erro
 	return cmp.Or(errors.Join(causes...), context.Cause(ctx))
 }
 
-func askOne(ctx context.Context, address string, sent wire.Sent, call adminCall) (lives bool, err error) {
+func (a *app) askOne(ctx context.Context, address string, sent wire.Sent, call adminCall) (lives bool, err error) {
 	admin, closeConn, err := dialAdmin(address)
 	if err != nil {
 		return false, err
@@ -171,13 +172,18 @@ func askOne(ctx context.Context, address string, sent wire.Sent, call adminCall)
 	defer closeConn()
 	probe, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if _, err := admin.NodeStatus(probe, &adminv1.NodeStatusRequest{}); err != nil {
+	status, err := admin.NodeStatus(probe, &adminv1.NodeStatusRequest{})
+	if err != nil {
 		err = wire.ErrorFromStatus(err, wire.Unsent)
 		if ctx.Err() == nil && probe.Err() != nil {
 			// Our own impatience, not the caller's time.
 			err = kverr.New(kverr.Unavailable, "no answer within %v", probeTimeout)
 		}
 		return false, fmt.Errorf("%s: %w", address, err)
+	}
+	if is, want := status.GetClusterId(), a.target.ClusterID; want != "" && is != "" && is != want {
+		return false, kverr.New(kverr.WrongCluster, "%s: the node there belongs to cluster %s, and %s is for cluster %s",
+			address, is, a.target.From, want)
 	}
 	if err := call(ctx, admin); err != nil {
 		return true, &answered{fmt.Errorf("%s: %w", address, wire.ErrorFromStatus(err, sent))}

@@ -152,6 +152,9 @@ func (a *app) hintFor(err error) string {
 		return "read the key to find out, or repeat the command: writing the same value again does no harm"
 	case errors.Is(err, client.ErrNotInitialized), errors.Is(err, kverr.NotInitialized):
 		return "form the cluster with: kvctl cluster init"
+	case errors.Is(err, client.ErrWrongCluster), errors.Is(err, kverr.WrongCluster) && a.target.ClusterID != "":
+		return "the address was taken over by another cluster: kvctl local up corrects the context of a local one, " +
+			"--endpoints goes past contexts"
 	case errors.Is(err, local.ErrNoCluster):
 		return "start one with: " + a.localHint("up")
 	case errors.Is(err, local.ErrNoBinary):

@@ -57,6 +57,8 @@ contexts:
   {"format": 1, "current": "lab",
    "contexts": {"lab": {"endpoints": ["10.0.0.1:7401", "10.0.0.2:7401"]}}}
 
+A context may have a "cluster_id": then a node of another cluster is refused.
+
 kvctl local up adds the context "local" and makes it current. kvctl local down
 gives it back to the local cluster that had it before, or else removes it and
 makes the former context current again. last_local_dir is the directory that

@@ -74,7 +74,7 @@ func (a *app) localUp(cmd *cobra.Command, f *localFlags, up localUpFlags, nodeFl
 	if err != nil {
 		return err
 	}
-	current := a.changeContext(func(file *config.File) bool { return file.SetLocal(c.Dir(), report.Endpoints()) })
+	current := a.changeContext(func(file *config.File) bool { return file.SetLocal(c.Dir(), report.ClusterID, report.Endpoints()) })
 	return a.printUp(c, report, current)
 }
 

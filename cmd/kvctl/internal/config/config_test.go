@@ -135,17 +135,17 @@ func everywhere(string) bool { return true }
 
 func TestLocalContextComesAndGoes(t *testing.T) {
 	f := testFile()
-	if !f.SetLocal("/d", []string{"l:1"}) || f.Current != LocalContext || f.LocalDir() != "/d" {
+	if !f.SetLocal("/d", "", []string{"l:1"}) || f.Current != LocalContext || f.LocalDir() != "/d" {
 		t.Fatalf("set: %+v", f)
 	}
-	if f.SetLocal("/d", []string{"l:1"}) {
+	if f.SetLocal("/d", "", []string{"l:1"}) {
 		t.Error("setting it again changed something")
 	}
-	if !f.SetLocal("/d", []string{"l:2"}) || f.Contexts[LocalContext].Former != "prod" {
+	if !f.SetLocal("/d", "", []string{"l:2"}) || f.Contexts[LocalContext].Former != "prod" {
 		t.Errorf("moved: %+v", f)
 	}
 	// A second cluster takes the place, and still knows who was first.
-	if !f.SetLocal("/e", []string{"l:3"}) || f.Contexts[LocalContext].Former != "prod" {
+	if !f.SetLocal("/e", "", []string{"l:3"}) || f.Contexts[LocalContext].Former != "prod" {
 		t.Errorf("second cluster: %+v", f)
 	}
 	if f.DropLocal("/x", false, everywhere) || f.MoveLocal("/x", []string{"l:9"}) {
@@ -158,12 +158,12 @@ func TestLocalContextComesAndGoes(t *testing.T) {
 	if !f.DropLocal("/d", false, everywhere) || !f.DropLocal("/e", false, everywhere) || f.Current != "lab" || f.LocalDir() != "" {
 		t.Errorf("dropped: %+v", f)
 	}
-	f.SetLocal("/e", []string{"l:3"})
+	f.SetLocal("/e", "", []string{"l:3"})
 	if !f.DropLocal("/e", false, everywhere) || f.Current != "lab" || !reflect.DeepEqual(f.Contexts, testFile().Contexts) {
 		t.Errorf("dropped while current: %+v", f)
 	}
 	delete(f.Contexts, "lab")
-	f.SetLocal("/e", nil)
+	f.SetLocal("/e", "", nil)
 	if f.DropLocal("/e", false, everywhere); f.Current != "" {
 		t.Errorf("a context that is gone became current: %+v", f)
 	}
@@ -175,7 +175,7 @@ func TestLocalContextGoesBack(t *testing.T) {
 	f := testFile()
 	up := func(dirs ...string) {
 		for _, dir := range dirs {
-			f.SetLocal(dir, []string{dir + ":1"})
+			f.SetLocal(dir, "id of "+dir, []string{dir + ":1"})
 		}
 	}
 	there := func(dirs ...string) func(string) bool {
@@ -183,7 +183,7 @@ func TestLocalContextGoesBack(t *testing.T) {
 	}
 	up("/a", "/b", "/a", "/c")
 	if f.DropLocal("/c", true, there("/a", "/b", "/c")); f.LocalDir() != "/a" || f.Current != LocalContext ||
-		f.Contexts[LocalContext].Endpoints[0] != "/a:1" || f.LastLocalDir != "/c" {
+		f.Contexts[LocalContext].Endpoints[0] != "/a:1" || f.Contexts[LocalContext].ClusterID != "id of /a" || f.LastLocalDir != "/c" {
 		t.Errorf("back to the one before: %+v", f)
 	}
 	if !f.MoveLocal("/b", []string{"/b:2"}) || f.MoveLocal("/b", []string{"/b:2"}) {
@@ -259,7 +259,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		file.SetLocal("/d", []string{"h:1"})
+		file.SetLocal("/d", "", []string{"h:1"})
 		target, err := ResolveTarget(Flags{}, env(), file)
 		if err != nil || len(target.Endpoints) != 1 {
 			t.Fatalf("after SetLocal: %+v, %v", target, err)

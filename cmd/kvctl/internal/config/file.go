@@ -30,6 +30,8 @@ type File struct {
 // Context is one cluster by name.
 type Context struct {
 	Endpoints []string `json:"endpoints"`
+	// ClusterID is the cluster that must answer there; empty: any.
+	ClusterID string `json:"cluster_id,omitempty"`
 	// LocalDir is set when `kvctl local` keeps this context: the directory of
 	// the local cluster that it leads to.
 	LocalDir string `json:"local_dir,omitempty"`
@@ -43,6 +45,7 @@ type Context struct {
 // LocalCluster is a local cluster that was not taken down.
 type LocalCluster struct {
 	Dir       string   `json:"dir"`
+	ClusterID string   `json:"cluster_id,omitempty"`
 	Endpoints []string `json:"endpoints"`
 }
 

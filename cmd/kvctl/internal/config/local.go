@@ -7,17 +7,18 @@ const LocalContext = "local"
 
 // SetLocal makes the local cluster in dir the current context. The local cluster
 // that had it before is remembered for DropLocal.
-func (f *File) SetLocal(dir string, endpoints []string) (changed bool) {
+func (f *File) SetLocal(dir, clusterID string, endpoints []string) (changed bool) {
 	old, had := f.Contexts[LocalContext]
-	if had && old.LocalDir == dir && f.Current == LocalContext && f.LastLocalDir == dir && slices.Equal(old.Endpoints, endpoints) {
+	if had && old.LocalDir == dir && f.Current == LocalContext && f.LastLocalDir == dir &&
+		old.ClusterID == clusterID && slices.Equal(old.Endpoints, endpoints) {
 		return false
 	}
-	fresh := Context{Endpoints: endpoints, LocalDir: dir, Former: old.Former, Covered: without(old.Covered, dir)}
+	fresh := Context{Endpoints: endpoints, ClusterID: clusterID, LocalDir: dir, Former: old.Former, Covered: without(old.Covered, dir)}
 	if f.Current != LocalContext {
 		fresh.Former = f.Current
 	}
 	if old.LocalDir != "" && old.LocalDir != dir {
-		fresh.Covered = append(fresh.Covered, LocalCluster{Dir: old.LocalDir, Endpoints: old.Endpoints})
+		fresh.Covered = append(fresh.Covered, LocalCluster{Dir: old.LocalDir, ClusterID: old.ClusterID, Endpoints: old.Endpoints})
 		fresh.Covered = fresh.Covered[max(0, len(fresh.Covered)-maxCovered):]
 	}
 	if f.Contexts == nil {
@@ -73,7 +74,8 @@ func (f *File) DropLocal(dir string, kept bool, exists func(dir string) bool) (c
 	}
 	for i := len(local.Covered) - 1; i >= 0; i-- {
 		if before := local.Covered[i]; exists(before.Dir) {
-			local.LocalDir, local.Endpoints, local.Covered = before.Dir, before.Endpoints, local.Covered[:i]
+			local.LocalDir, local.ClusterID, local.Endpoints = before.Dir, before.ClusterID, before.Endpoints
+			local.Covered = local.Covered[:i]
 			f.Contexts[LocalContext] = local
 			return true
 		}

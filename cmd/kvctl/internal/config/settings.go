@@ -53,6 +53,8 @@ type Settings struct {
 type Target struct {
 	// Endpoints are gRPC addresses, host:port, of any nodes of the cluster.
 	Endpoints []string
+	// ClusterID is the cluster that must answer; empty: any.
+	ClusterID string
 	// From says where they come from, for messages.
 	From string
 	// Default: nobody named any.
@@ -87,7 +89,7 @@ func ResolveTarget(flags Flags, getenv func(string) string, file *File) (Target,
 		if !ok {
 			return t, fmt.Errorf("%s: there is no context %q (%s)", from, name, file.names())
 		}
-		t.Endpoints, t.From = context.Endpoints, fmt.Sprintf("context %q", name)
+		t.Endpoints, t.ClusterID, t.From = context.Endpoints, context.ClusterID, fmt.Sprintf("context %q", name)
 	case getenv(EnvEndpoints) != "":
 		t.Endpoints, t.From = strings.Split(getenv(EnvEndpoints), ","), EnvEndpoints
 	default:
