@@ -109,7 +109,7 @@ func (a *app) askNode(ctx context.Context, named []string) (*nodeDetail, error) 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := askOne(ctx, node.Address, wire.Unsent, ask); err != nil {
+	if _, err := a.askOne(ctx, node.Address, wire.Unsent, ask); err != nil {
 		return nil, fmt.Errorf("node %s does not answer: %w", node.Name, err)
 	}
 	return detailOf(answer), nil
