@@ -35,10 +35,12 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 // ApplyBatch applies committed entries and completes those who wait for them.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	for rest := logs; len(rest) > 0; {
+		f.lag.begin()
 		if f.store.opts.BeforeApply != nil {
 			f.store.opts.BeforeApply(f.shard)
 		}
 		n, err := (*Group)(f).applySome(rest)
+		f.lag.end()
 		if err != nil {
 			// The entry is committed: every replica meets it. Going on without it
 			// would diverge, so the process stops with the log as it is.

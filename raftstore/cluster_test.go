@@ -38,6 +38,8 @@ type testCluster struct {
 	mu    sync.Mutex
 	cut   map[shardmap.NodeID]bool // neither sends nor is sent to
 	deaf  map[shardmap.NodeID]bool // as cut, but for confirm rounds
+	mute  bool                     // confirm rounds get lost
+	seen  func(from, to shardmap.NodeID, m *peerv1.Message)
 }
 
 type testNode struct {
@@ -54,6 +56,9 @@ type testNode struct {
 	fail        *failpoint.Set
 	opts        func(*Options)
 	lastOptions Options
+	sync, apply hang // of the disk, where it is asked for
+	mayDie      bool // Fatal is what the test wants
+	died        chan error
 }
 
 func nodeID(i int) shardmap.NodeID { return shardmap.NodeID(fmt.Sprintf("%040x", i)) }
@@ -62,7 +67,7 @@ func newTestCluster(t *testing.T, n int) *testCluster {
 	c := &testCluster{t: t, nodes: make(map[shardmap.NodeID]*testNode), cut: make(map[shardmap.NodeID]bool),
 		deaf: make(map[shardmap.NodeID]bool)}
 	for i := 1; i <= n; i++ {
-		c.nodes[nodeID(i)] = &testNode{cluster: c, id: nodeID(i), fs: vfs.NewCrashableMem(), fail: new(failpoint.Set)}
+		c.nodes[nodeID(i)] = &testNode{cluster: c, id: nodeID(i), fs: vfs.NewCrashableMem(), fail: new(failpoint.Set), died: make(chan error, 1)}
 	}
 	for _, node := range c.nodes {
 		node.lis = bufconn.Listen(1 << 20)
@@ -84,7 +89,7 @@ func (c *testCluster) lost(a, b shardmap.NodeID, m *peerv1.Message) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	isRead := m.GetConfirm() != nil || m.GetConfirmResult() != nil
-	return c.cut[a] || c.cut[b] || !isRead && (c.deaf[a] || c.deaf[b])
+	return isRead && c.mute || c.cut[a] || c.cut[b] || !isRead && (c.deaf[a] || c.deaf[b])
 }
 
 func (c *testCluster) deafen(id shardmap.NodeID) {
@@ -168,9 +173,16 @@ func (n *testNode) start() {
 		Self: n.id, ClusterID: func() string { return "test" }, Logger: logger, HeartbeatTimeout: time.Second,
 		Dial: func(_ context.Context, to shardmap.NodeID) (*grpc.ClientConn, error) { return n.conns[to], nil },
 		Tamper: func(to shardmap.NodeID, m *peerv1.Message, send func(*peerv1.Message)) {
-			if !c.lost(n.id, to, m) {
-				send(m)
+			if c.lost(n.id, to, m) {
+				return
 			}
+			c.mu.Lock()
+			seen := c.seen
+			c.mu.Unlock()
+			if seen != nil {
+				seen(n.id, to, m)
+			}
+			send(m)
 		},
 	})
 	n.nonce++
@@ -178,7 +190,16 @@ func (n *testNode) start() {
 		Dir: "data", FS: n.fs, Self: n.id, Clock: shiftedClock{clock.NewVirtual(), n}, Nonce: n.nonce,
 		Logger: logger, Network: n.network, MemTableBytes: 1 << 20, CacheBytes: 8 << 20,
 		Failpoints: n.fail,
-		Fatal:      func(err error) { c.t.Errorf("node %s: fatal: %v", n.id, err) },
+		BeforeSync: n.sync.wait, BeforeApply: func(shardmap.ShardID) { n.apply.wait() },
+		Fatal: func(err error) {
+			if !n.mayDie {
+				c.t.Errorf("node %s: fatal: %v", n.id, err)
+			}
+			select {
+			case n.died <- err:
+			default:
+			}
+		},
 	}
 	if n.opts != nil {
 		n.opts(&opts)
@@ -198,7 +219,9 @@ func (n *testNode) stop() {
 	if n.store == nil {
 		return
 	}
-	if err := n.store.Stop(context.Background()); err != nil {
+	n.sync.end()
+	n.apply.end()
+	if err := n.store.Stop(context.Background()); err != nil && !n.store.dead.Load() {
 		n.cluster.t.Errorf("stop node %s: %v", n.id, err)
 	}
 	n.network.Close()

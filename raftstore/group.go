@@ -46,6 +46,9 @@ type Group struct {
 	// A read is good if it was the same before its snapshot and after its last key.
 	excisions atomic.Uint64
 
+	lag    applyLag
+	silent atomic.Bool // D1: the disk hangs, nothing is led or campaigned for
+
 	closing chan struct{}
 	workers sync.WaitGroup
 }
@@ -86,6 +89,7 @@ func (s *Store) open(rec shardmap.Record) (*Group, error) {
 		closing:      make(chan struct{}),
 	}
 	g.waiters = newWaiters(g.proposalLeft)
+	g.lag.quiet = newGateLatch(s.opts.DiskSilence)
 	g.leaderless.Store(int64(s.opts.Clock.Mono()) + 1)
 	g.publish()
 	if g.trans, err = s.opts.Network.Group(uint64(rec.Shard), member.ID); err != nil {
@@ -159,7 +163,7 @@ func (g *Group) Record() shardmap.Record { return g.view.Load().record }
 // Leader is the leader as this replica sees it, or false while it knows none.
 func (g *Group) Leader() (shardmap.LeaderHint, bool) {
 	h := g.leader.Load()
-	if h == nil || h.Node == "" {
+	if h == nil || h.Node == "" || h.Node == g.store.opts.Self && g.silent.Load() {
 		return shardmap.LeaderHint{}, false
 	}
 	return *h, true
@@ -212,6 +216,10 @@ func (g *Group) unavailable() error {
 	if h, ok := g.Leader(); ok && h.Node != g.store.opts.Self {
 		return &kverr.Error{Kind: kverr.NotLeader, Shard: uint64(g.shard), Node: string(h.Node),
 			Message: fmt.Sprintf("shard %d: node %s leads", g.shard, h.Node.Short())}
+	}
+	if g.silent.Load() {
+		return &kverr.Error{Kind: kverr.NotLeader, Shard: uint64(g.shard),
+			Message: fmt.Sprintf("shard %d: the disk of node %s hangs, another node has to lead", g.shard, g.store.opts.Self.Short())}
 	}
 	gone := g.noQuorumFor()
 	if gone == 0 && g.transferring.Load() {

@@ -66,6 +66,7 @@ func (g *Group) leading() (term uint64, ok bool) {
 func (g *Group) reconcile() {
 	term, leads := g.leading()
 	current := g.tenure.Load()
+	leads = leads && !g.silent.Load() // D1: raft may not know that it should not
 	if current != nil && (!leads || current.term != term) {
 		g.endTenure(current)
 		current = nil
@@ -108,6 +109,9 @@ func (g *Group) reportLeader() {
 		return // between terms; the next observation settles it
 	}
 	hint := shardmap.LeaderHint{Shard: g.shard, Term: term}
+	if id == raft.ServerID(g.self) && g.silent.Load() {
+		return // raft has not noticed yet
+	}
 	if id != "" {
 		node, _, err := transport.ParseServerID(string(id))
 		if err != nil {

@@ -79,13 +79,20 @@ type Options struct {
 	// SnapshotBytesPerSecond limits what is sent to followers that need a snapshot,
 	// each. Default 64 MiB/s; negative is no limit.
 	SnapshotBytesPerSecond int64
+	// DiskSilence and DiskExit are rule D1: for how long a log sync, or the oldest
+	// committed entry of a shard that is not applied, may be under way before the
+	// replicas concerned fall silent, so that others lead, and before Fatal is
+	// called with a *HungDiskError. Defaults 2 s and 15 s. Shorter ones make slow
+	// disks look like broken ones.
+	DiskSilence time.Duration
+	DiskExit    time.Duration
+	// BeforeSync and BeforeApply inject delays and hangs in tests (M1): before each
+	// synced commit of the log, and before each state batch of a shard. They may
+	// block and must not call back into the store. Nil in production.
+	BeforeSync  func()
+	BeforeApply func(shardmap.ShardID)
 	// Failpoints let a test crash the node between steps. Nil in production.
 	Failpoints *failpoint.Set
-
-	// BeforeApply is called by a group's apply loop before each batch of committed
-	// entries and may block there: how tests make a state machine lag behind its
-	// log. It must not call back into the store. Nil, as in production: nothing.
-	BeforeApply func(shardmap.ShardID)
 }
 
 func (o Options) withDefaults() Options {
@@ -103,6 +110,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.LogBytesPerShard, 16<<20)
 	setDefault(&o.MaxLogBytes, 256<<20)
 	setDefault(&o.SnapshotBytesPerSecond, 64<<20)
+	setDefault(&o.DiskSilence, 2*time.Second)
+	setDefault(&o.DiskExit, 15*time.Second)
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
@@ -127,6 +136,9 @@ func (o Options) validate() error {
 		return kverr.New(kverr.Invalid, "raftstore: no node id given")
 	case o.Clock == nil || o.Network == nil || o.Fatal == nil:
 		return kverr.New(kverr.Invalid, "raftstore: clock, network and fatal handler are required")
+	case o.DiskSilence < 0 || o.DiskExit <= o.DiskSilence:
+		return kverr.New(kverr.Invalid, "raftstore: the disk is given %s before silence and %s before the end; the second must be longer",
+			o.DiskSilence, o.DiskExit)
 	case o.Nonce == 0:
 		return kverr.New(kverr.Invalid, "raftstore: the process nonce must be random, not 0")
 	}

@@ -41,6 +41,9 @@ type Store struct {
 	verifier  *verifier
 	loops     sync.WaitGroup // sweep, flusher, inspector
 	stopSweep chan struct{}
+	gate      sync.WaitGroup
+	stopGate  chan struct{}
+	disk      diskState
 	proposals atomic.Uint64
 	counters  struct {
 		entriesProposed, writesProposed, readRounds, readsConfirmed, electionsWon, overloaded atomic.Uint64
@@ -72,7 +75,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{opts: o, births: make(chan struct{}, 1), stopSweep: make(chan struct{}), died: make(chan struct{}),
-		stopping: make(chan struct{}), closing: make(chan struct{})}
+		stopGate: make(chan struct{}), stopping: make(chan struct{}), closing: make(chan struct{})}
 	s.mu.groups = make(map[shardmap.ShardID]*Group)
 	s.flusher, s.inspector = newFlusher(s), newInspector(s)
 	if err := s.openDatabases(); err != nil {
@@ -85,6 +88,7 @@ func Open(o Options) (*Store, error) {
 	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run} {
 		s.loops.Go(loop)
 	}
+	s.gate.Go(newDiskGate(s).run)
 	o.Network.OnConfirm(s.confirm)
 	o.Network.OnSnapshot(s.admitSnapshot)
 	if err := s.boot(); err != nil {
@@ -103,7 +107,7 @@ func (s *Store) openDatabases() (err error) {
 	s.log, err = logstore.Open(logstore.Options{
 		FS: fs, Dir: fs.PathJoin(dir, "log"), Cache: s.cache, FileCache: s.files,
 		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Fatal: s.fatal, Failpoints: s.opts.Failpoints,
-		MaxPinnedBytes: max(s.opts.MaxLogBytes/8, 2*s.opts.LogBytesPerShard),
+		MaxPinnedBytes: max(s.opts.MaxLogBytes/8, 2*s.opts.LogBytesPerShard), BeforeSync: s.opts.BeforeSync,
 	})
 	if err == nil {
 		options := s.stateOptions()
@@ -258,12 +262,10 @@ func (s *Store) Stop(ctx context.Context) error {
 
 	close(s.stopping)
 	close(s.stopSweep)
+	groupsStopped := make(chan struct{})
+	var undertaker sync.WaitGroup
+	undertaker.Go(func() { s.releaseWhenDead(groupsStopped) })
 	s.loops.Wait()
-	if s.dead.Load() {
-		// Raft waits for log writes that will never be answered; closing the
-		// database ends the goroutines that wait.
-		s.logFault(s.log.Close())
-	}
 	s.births <- struct{}{} // nothing is being born or restarted from here on
 	var wg sync.WaitGroup
 	errs := make(chan error, len(groups))
@@ -272,6 +274,8 @@ func (s *Store) Stop(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.restarts.Wait()
+	close(groupsStopped)
+	undertaker.Wait()
 	close(errs)
 	var err error
 	for e := range errs {
@@ -286,9 +290,22 @@ func (s *Store) Stop(ctx context.Context) error {
 	close(s.closing)
 	s.sampler.close() // it may have waited for what closing lets go on
 	err = errors.Join(err, s.state.Close(), s.log.Close())
+	close(s.stopGate) // until here: a stop that meets a hung disk must end too
+	s.gate.Wait()
 	s.files.Unref()
 	s.cache.Unref()
 	return err
+}
+
+// releaseWhenDead closes the log of a store that is dead or dies while its groups
+// stop: raft waits for log writes that will never be answered, and closing the
+// database ends the goroutines that wait.
+func (s *Store) releaseWhenDead(groupsStopped <-chan struct{}) {
+	select {
+	case <-s.died:
+		s.logFault(s.log.Close())
+	case <-groupsStopped:
+	}
 }
 
 // haltIfDead keeps the calling goroutine, Raft's, from going on after Fatal has

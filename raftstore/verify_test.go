@@ -29,7 +29,7 @@ func mark(t *testing.T, g *Group, id state.VerifyID) {
 			ch <- err
 		},
 	})
-	if err := within(t, ch); err != nil {
+	if err := received(t, ch); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -44,8 +44,8 @@ func expect(t *testing.T, n *testNode, shard shardmap.ShardID, id state.VerifyID
 	return w
 }
 
-// within receives in time, or fails the test.
-func within[T any](t *testing.T, ch <-chan T) T {
+// received receives in time, or fails the test.
+func received[T any](t *testing.T, ch <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-ch:
@@ -99,8 +99,8 @@ func TestVerifyTakesOneIndexOnAllReplicas(t *testing.T) {
 		c.isolate(late, false)
 		var first Verified
 		for _, w := range waits {
-			index := within(t, w.Taken())
-			got := within(t, w.Done())
+			index := received(t, w.Taken())
+			got := received(t, w.Done())
 			if got.Err != nil || got.Index != index || got.Keys < 20 {
 				t.Fatalf("%+v at %d", got, index)
 			}
@@ -143,7 +143,7 @@ func TestVerifyFindsADifference(t *testing.T) {
 		}
 		mark(t, g, id)
 		for i, w := range waits {
-			got := within(t, w.Done())
+			got := received(t, w.Done())
 			if got.Err != nil {
 				t.Fatal(got.Err)
 			}
@@ -181,7 +181,7 @@ func TestVerifyHashesOnlyForThoseWhoWait(t *testing.T) {
 		// The same id again: its entry has been, and the next one counts.
 		again := expect(t, n, 2, id)
 		mark(t, c.leader(2), id)
-		first := within(t, again.Done())
+		first := received(t, again.Done())
 		mark(t, c.leader(2), id)
 		if first.Err != nil || first.Index == 0 {
 			t.Fatalf("%+v", first)
@@ -217,7 +217,7 @@ func TestVerifyIsBounded(t *testing.T) {
 		// The end of the store ends all waits, and refuses new ones.
 		store := n.store
 		n.stop()
-		if got := within(t, waits[1].Done()); kverr.KindOf(got.Err) != kverr.Closed {
+		if got := received(t, waits[1].Done()); kverr.KindOf(got.Err) != kverr.Closed {
 			t.Errorf("after the stop: %+v", got)
 		}
 		if _, err := store.ExpectVerify(2, state.VerifyID{100}); err == nil {
@@ -245,7 +245,7 @@ func TestVerifyEndsWithItsCaller(t *testing.T) {
 		w = expect(t, c.nodes[nodeID(1)], 2, state.VerifyID{2})
 		w.end() // as Close does, while the entry is on its way
 		mark(t, g, state.VerifyID{2})
-		if got := within(t, w.Done()); kverr.KindOf(got.Err) != kverr.Closed || got.Digest != (state.Digest{}) {
+		if got := received(t, w.Done()); kverr.KindOf(got.Err) != kverr.Closed || got.Digest != (state.Digest{}) {
 			t.Errorf("hashed for nobody: %+v", got)
 		}
 		if left := snapshots(c.nodes[nodeID(1)]); left != 0 {

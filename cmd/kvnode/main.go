@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -31,7 +32,8 @@ const (
 	exitLocked       = 3 // data directory in use
 	exitAddressInUse = 4
 	exitWrongCluster = 5 // or a format this build does not know
-	exitDisk         = 6
+	exitDisk         = 6 // it failed
+	exitHungDisk     = 7
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -137,13 +139,33 @@ func machine(logger *slog.Logger) node.Deps {
 		},
 		Fatal: func(err error) {
 			// P10: whatever is in flight stays unanswered, so nothing that the disk
-			// may not hold is acknowledged.
-			logger.Error("disk failure: kvnode ends at once", "error", err)
-			os.Exit(exitDisk)
+			// may not hold is acknowledged. Whoever reads the log may be stuck on the
+			// same disk, and is not waited for.
+			said := make(chan struct{})
+			go func() {
+				defer close(said)
+				logger.Error("disk failure: kvnode ends at once", "error", err)
+			}()
+			select {
+			case <-said:
+			case <-time.After(lastWords):
+			}
+			os.Exit(fatalCode(err))
 		},
 		Logger:  logger,
 		Version: version.Get().Version,
 	}
+}
+
+// lastWords is how long the log may take the reason of a Fatal.
+const lastWords = time.Second
+
+// fatalCode is the exit code for the reason of a Fatal.
+func fatalCode(err error) int {
+	if node.HungDisk(err) {
+		return exitHungDisk
+	}
+	return exitDisk
 }
 
 func newLogger(cfg *config.Config) *slog.Logger {

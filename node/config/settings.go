@@ -196,7 +196,8 @@ func WriteHelp(w io.Writer) error {
 	}
 	b.WriteString("  --version\n        print the version\n\n" +
 		"Exit codes: 0 stopped as told, 1 other trouble, 2 bad flags, 3 data directory in use,\n" +
-		"4 address in use, 5 wrong cluster or format, 6 disk failure.\n")
+		"4 address in use, 5 wrong cluster or format, 6 disk failure,\n" +
+		"7 disk hangs.\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -33,6 +33,8 @@ type Server struct {
 	disk    *vfs.MemFS
 	faults  *faults // of the current life's disk
 
+	logHang, applyHang hang // of the disk, in any life
+
 	node *node.Node // of the current or last life
 	life *life      // nil while it is down
 
@@ -130,6 +132,7 @@ func (s *Server) deps(l *life) node.Deps {
 		},
 		TuneStore: func(o *raftstore.Options) {
 			o.CacheBytes, o.MemTableBytes = 1<<20, 1<<20
+			s.tuneHangs(o)
 			if c.options.Tune != nil {
 				c.options.Tune(s.Index, o)
 			}
@@ -161,6 +164,7 @@ func (s *Server) finish(cause error) error {
 		return nil
 	}
 	s.running.Store(nil)
+	s.Unhang() // a stop waits for the disk
 	l.end(cause)
 	<-l.done
 	s.cluster.Network.sever(s.Index)

@@ -3,8 +3,9 @@
 // groups.
 //
 // It does not ship snapshots: logs reach back to the boundary of their group, so
-// no follower needs one yet. It keeps nothing on disk. It does not watch disks
-// (rule D1) and does not judge whether a leader should speak.
+// no follower needs one yet. It keeps nothing on disk. It does not watch disks and
+// does not judge whether a replica should speak; its owner does, see SetVoice
+// (rule D1).
 //
 // # What the owner does
 //

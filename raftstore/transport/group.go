@@ -34,6 +34,8 @@ type Group struct {
 	mu struct { // guards adding to consumer and unsettled; nothing blocks under it
 		sync.Mutex
 		closed    bool
+		voice     Voice
+		hushed    chan struct{}                    // closed unless voice is Speaking
 		receiving bool                             // a snapshot is being received or installed
 		sending   map[raft.ServerAddress]*outgoing // the latest snapshot for each target
 		heard     Heard
@@ -57,6 +59,7 @@ func newGroup(n *Network, id uint64, replica shardmap.ReplicaID) *Group {
 		closed:    make(chan struct{}),
 		responded: make(chan struct{}),
 	}
+	g.mu.hushed = make(chan struct{})
 	g.ctx, g.cancel = context.WithCancelCause(n.ctx)
 	g.mu.sending = make(map[raft.ServerAddress]*outgoing)
 	return g
@@ -253,7 +256,7 @@ func transferTime(bytes int) time.Duration {
 }
 
 // ask sends a request and waits for its answer, until the route's limit or until
-// the group is closed.
+// the group is closed or falls silent.
 func (g *Group) ask(target raft.ServerAddress, r route, m *peerv1.Message) (*peerv1.Message, error) {
 	node, replica, err := ParseServerID(string(target))
 	if err != nil {
@@ -274,6 +277,10 @@ func (g *Group) ask(target raft.ServerAddress, r route, m *peerv1.Message) (*pee
 	case <-g.closed: // send nothing on behalf of a raft that is going away
 		return nil, errGroupClosed(g.id)
 	default:
+	}
+	hushed, err := g.speak(m)
+	if err != nil {
+		return nil, err
 	}
 	connected, err := l.submit(m, c)
 	if err != nil {
@@ -300,6 +307,9 @@ func (g *Group) ask(target raft.ServerAddress, r route, m *peerv1.Message) (*pee
 		case <-timer.C:
 			l.forget(c)
 			return nil, errLate(node, limit)
+		case <-hushed:
+			l.forget(c)
+			return nil, errSilent(g.id)
 		case <-r.stop:
 			l.forget(c)
 			return nil, errInterrupted()

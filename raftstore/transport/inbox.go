@@ -31,6 +31,8 @@ func (g *Group) accept(in asker, q question, command any, data io.Reader) peerv1
 	switch {
 	case g.mu.closed:
 		return peerv1.Refusal_REFUSAL_CLOSED
+	case g.forbidsLocked(command):
+		return peerv1.Refusal_REFUSAL_BUSY
 	case len(g.consumer) == cap(g.consumer) || len(g.unsettled) == cap(g.unsettled):
 		return peerv1.Refusal_REFUSAL_BUSY
 	}
@@ -41,8 +43,8 @@ func (g *Group) accept(in asker, q question, command any, data io.Reader) peerv1
 }
 
 // Campaign makes this replica stand for election now instead of after the
-// election timeout. It does nothing when the group is closed or its queue is
-// full: then there is either no raft or enough to make it act.
+// election timeout. It does nothing when the group is closed, may not speak, or has
+// a full queue: then there is either no raft or enough to make it act.
 func (g *Group) Campaign() {
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(g.self), Addr: []byte(g.self)}
 	rpc := raft.RPC{
@@ -51,7 +53,7 @@ func (g *Group) Campaign() {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.mu.closed {
+	if g.mu.closed || g.forbidsLocked(rpc.Command) {
 		return
 	}
 	select {

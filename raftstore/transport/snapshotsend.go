@@ -86,8 +86,12 @@ type outgoing struct {
 }
 
 // send offers the snapshot until it is admitted, and streams it once, unless stop
-// is closed before.
+// is closed before or the group falls silent.
 func (o *outgoing) send(target raft.ServerAddress, stop <-chan struct{}) (*peerv1.InstallSnapshotResult, error) {
+	hushed, err := o.g.speak(nil)
+	if err != nil {
+		return nil, err
+	}
 	o.ctx, o.cancel = context.WithCancelCause(o.g.ctx)
 	watched := make(chan struct{})
 	go func() {
@@ -95,6 +99,8 @@ func (o *outgoing) send(target raft.ServerAddress, stop <-chan struct{}) (*peerv
 		select {
 		case <-stop:
 			o.cancel(errInterrupted())
+		case <-hushed:
+			o.cancel(errSilent(o.g.id))
 		case <-o.ctx.Done():
 		}
 	}()

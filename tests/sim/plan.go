@@ -21,6 +21,7 @@ const (
 	FaultOneWay   Fault = "one-way"   // one link loses one direction
 	FaultMessages Fault = "messages"  // drop, delay, duplicate and reorder Raft's messages
 	FaultDisk     Fault = "disk"      // every write of one node's disk fails
+	FaultHang     Fault = "hang"      // one node's log syncs, or its state machines, hang
 	FaultTransfer Fault = "transfer"  // leaderships are handed around
 	FaultClock    Fault = "clock"     // a node's wall clock jumps
 	FaultLag      Fault = "lag"       // a node's state machines fall behind their logs
@@ -28,8 +29,11 @@ const (
 	FaultDeafen   Fault = "deafen"    // the same, but its confirm rounds get through
 )
 
+// FaultHangEnds counts the hangs that were long enough to end the node.
+const FaultHangEnds Fault = "hang to the end"
+
 var allFaults = []Fault{FaultCrash, FaultCrashAll, FaultStop, FaultHold, FaultSplit, FaultOneWay, FaultMessages,
-	FaultDisk, FaultTransfer, FaultClock, FaultLag}
+	FaultDisk, FaultHang, FaultTransfer, FaultClock, FaultLag}
 
 // Step is one fault: it strikes at At and, where it lasts, ends For later.
 type Step struct {
@@ -37,7 +41,7 @@ type Step struct {
 	Fault  Fault
 	For    time.Duration
 	Nodes  []int
-	Amount int // percent of unsynced data kept, percent of messages, seconds of clock, or ms of lag
+	Amount int // percent of unsynced data kept, percent of messages, seconds of clock, ms of lag, or which hang
 }
 
 func (s Step) String() string {
@@ -132,6 +136,9 @@ func drawStep(rng *rand.Rand, nodes int) Step {
 		s.Amount = 5 + rng.IntN(40)
 	case FaultTransfer:
 		s.For = 0
+	case FaultHang:
+		s.Amount = rng.IntN(2)
+		s.For *= 2 // some for longer than diskExit
 	case FaultClock:
 		s.Amount = []int{-3600, -5, 5, 3600}[rng.IntN(4)]
 	case FaultLag:

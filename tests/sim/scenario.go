@@ -66,9 +66,13 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 			}
 		},
 		Tune: func(i int, o *raftstore.Options) {
-			o.MemTableBytes = 256 << 10
+			o.MemTableBytes, o.DiskExit = 256<<10, diskExit
 			p.Storage.tune(o, s.fails[i])
-			o.BeforeApply = s.lags[i].beforeApply
+			hang := o.BeforeApply
+			o.BeforeApply = func(shard shardmap.ShardID) {
+				hang(shard)
+				s.lags[i].beforeApply(shard)
+			}
 		},
 	})
 	shards := s.cluster.Servers[0].Node().Map()
@@ -191,6 +195,23 @@ func (s *scenario) inflict(step Step) error {
 		}
 		srv.BreakDisk()
 		s.after(step, func() error { return s.crash(Step{Nodes: step.Nodes, At: step.At + step.For}, 0) })
+	case FaultHang:
+		if !srv.Up() {
+			return nil
+		}
+		if step.Amount == 0 {
+			srv.HangLog()
+		} else {
+			srv.HangApply()
+		}
+		s.after(step, func() error {
+			srv.Unhang()
+			if srv.Fatal() == nil {
+				return nil
+			}
+			s.struck[FaultHangEnds]++
+			return s.crash(Step{Nodes: step.Nodes, At: step.At + step.For}, 0)
+		})
 	case FaultStop:
 		if !srv.Up() {
 			return nil
@@ -362,3 +383,6 @@ func (s *scenario) compareReplicas() error {
 	}
 	return differ
 }
+
+// diskExit is shorter than in production, so that a scenario sees its end.
+const diskExit = 5 * time.Second
