@@ -105,7 +105,7 @@ func (s *Store) openDatabases() (err error) {
 	s.cache = pebble.NewCache(s.opts.CacheBytes)
 	s.files = pebble.NewFileCache(4, 1024)
 	s.log, err = logstore.Open(logstore.Options{
-		FS: fs, Dir: fs.PathJoin(dir, "log"), Cache: s.cache, FileCache: s.files,
+		FS: fs, Dir: fs.PathJoin(dir, "log"),
 		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Fatal: s.fatal, Failpoints: s.opts.Failpoints,
 		MaxPinnedBytes: max(s.opts.MaxLogBytes/8, 2*s.opts.LogBytesPerShard), BeforeSync: s.opts.BeforeSync,
 	})

@@ -45,7 +45,7 @@ type step struct {
 func drawStep(t *rapid.T) step {
 	kinds := []string{
 		"append", "append", "append", "append", "append", "append", "end", "beginning", "truncate", "term", "vote", "pause",
-		"mark", "finish", "drop", "pin", "retire", "quarantine",
+		"mark", "finish", "drop", "pin", "retire", "quarantine", "sweep",
 	}
 	return step{
 		kind:    rapid.SampledFrom(kinds).Draw(t, "kind"),
@@ -129,6 +129,14 @@ func (m twin) apply(s step) (next twin, call func(*Group) error, synced bool) {
 		}, false
 	case "retire":
 		return twin{retired: m.replica}, func(g *Group) error { return g.db.Retire(g.id, m.replica) }, true
+	case "sweep": // with or without the flush that should come before
+		return next, func(g *Group) error {
+			due, err := g.db.truncatedSpans()
+			if err == nil && s.at%2 == 0 {
+				err = g.db.pebble.Flush()
+			}
+			return errors.Join(err, g.db.excise(due))
+		}, false
 	case "quarantine":
 		next.quarantined = true
 		return next, func(g *Group) error { return g.db.Quarantine(g.id, m.replica, "bad") }, !m.quarantined

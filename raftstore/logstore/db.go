@@ -22,13 +22,16 @@ type DB struct {
 	members *members
 
 	queue    chan *request
-	cut      chan struct{}  // 1: the keeper should flush some time
+	cut      chan struct{}  // 1: the sweeper should flush some time
+	flushed  chan struct{}  // 1: Pebble has flushed since the sweeper looked
 	stop     chan struct{}  // closed when nobody is inside any more
-	workers  sync.WaitGroup // writer and keeper
+	workers  sync.WaitGroup // writer, keeper and sweeper
 	users    sync.WaitGroup // callers inside
 	released chan struct{}  // closed by Close: ends who waits on a dead database
 	closed   chan struct{}  // closed at Close's end
 	closeErr error          // readable after closed
+
+	retiredLogs map[uint64]bool // writer only: groups whose log may still be in tables
 
 	opened  atomic.Bool // from here on a failing log file is the end (guardedFS)
 	failing atomic.Bool
@@ -37,7 +40,7 @@ type DB struct {
 
 	pendingSince          atomic.Int64 // 1 + nanoseconds after start; 0: none
 	syncs, entries, bytes atomic.Uint64
-	pinsBroken            atomic.Uint64
+	pinsBroken, excised   atomic.Uint64
 	usage                 atomic.Pointer[usage]
 
 	mu struct {

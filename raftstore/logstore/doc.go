@@ -39,6 +39,9 @@
 //     has: it is raised after a sync, and lowered before what takes something
 //     back. The loss of an ingest's end alone is no corruption: the marker is
 //     back, and boot ends the ingest again.
+//   - LS3: what is excised from the tables is truncated durably. Boundaries are
+//     looked up and synced by the writer before the flush, and looked at again by
+//     it when it excises, since another replica's log begins lower.
 //   - L5: the log's beginning is cut only up to what pins allow, as long as they
 //     keep no more than MaxPinnedBytes, and not while an ingest is marked.
 //   - S3: a vote is one record, written in one synced batch (upstream #661).
@@ -78,7 +81,9 @@
 // caller waits; a group has at most two), at most one request per group and
 // about 4 MiB, and commits it as one batch with one fsync. Births, retirements
 // and quarantines have a batch of their own. The keeper refreshes the high-water
-// mark and Pebble's figures, at most once per second. Both end with Close.
+// mark and Pebble's figures, at most once per second. The sweeper takes truncated
+// entries out of the tables after each flush, and flushes an idle database for
+// that. All three end with Close.
 //
 // DB.mu guards the set of groups and who is inside; Group.mu guards what readers
 // of a group see; the cache, the marks and the set of known replicas have one

@@ -35,6 +35,7 @@ type Group struct {
 	ledger ledger
 	pins   []*pin // few
 
+	swept     uint64 // writer only: what was truncated below it is out of the tables
 	batch     uint64 // writer only: the last batch this group was in
 	committed uint64 // writer only: the last commit it took part in, for pacing
 }

@@ -313,6 +313,31 @@ func TestL3_MissingMark(t *testing.T) {
 	if _, err := Open(options(t, fs)); !errors.As(err, &damage) {
 		t.Errorf("opened with %v", err)
 	}
+
+	fs = vfs.NewCrashableMem() // nothing but tombstones
+	d = mustOpen(t, options(t, fs))
+	must(t, d.Retire(7, 1))
+	mustClose(t, d)
+	must(t, fs.Remove(highWaterPath))
+	if _, err := Open(options(t, fs)); !errors.As(err, &damage) {
+		t.Errorf("opened with %v", err)
+	}
+}
+
+// A mark that lags, as after a crash before it was written, catches up.
+func TestL3_LaggingMarkCatchesUp(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	d := mustOpen(t, options(t, fs))
+	old := readFile(t, fs, highWaterPath)
+	must(t, born(t, d, 7).StoreLogs(entries(11, 5, 5)))
+	must(t, d.Retire(8, 1))
+	mustClose(t, d)
+	want := readFile(t, fs, highWaterPath)
+	writeFile(t, fs, highWaterPath, old)
+	mustClose(t, mustOpen(t, options(t, fs)))
+	if got := readFile(t, fs, highWaterPath); string(got) != string(want) {
+		t.Errorf("the mark says %x, want %x", got, want)
+	}
 }
 
 func TestL3_DamagedMark(t *testing.T) {

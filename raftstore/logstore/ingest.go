@@ -113,7 +113,7 @@ func (o *finishIngestOp) stage(b *batch) error {
 		return refuse(kverr.Conflict, g.id, "no ingest is marked that could be finished")
 	}
 	o.at = s.ingest
-	b.must(b.DeleteRange(entryKey(g.id, 0), entryKey(g.id, o.at.Index+1), nil))
+	b.must(b.DeleteRange(entryKey(g.id, s.boundary), entryKey(g.id, o.at.Index+1), nil))
 	b.setRecord(recordKey(g.id, kindBoundary), numbers(o.at.Index, o.at.Term, s.replica))
 	b.must(b.Delete(recordKey(g.id, kindIngest), nil))
 	g.change(func(s *groupState) {

@@ -2,17 +2,12 @@ package logstore
 
 import "time"
 
-const (
-	markInterval = time.Second
-	// flushDelay: so long after a truncation the memtable is flushed, so that an
-	// idle node gives its disk space back.
-	flushDelay = 30 * time.Second
-)
+const markInterval = time.Second
 
-// keep refreshes the high-water mark and flushes after truncations, until the
+// keep refreshes the high-water mark and what is known of Pebble, until the
 // database is closed or dead.
 func (d *DB) keep() {
-	var pause, flush <-chan time.Time
+	var pause <-chan time.Time
 	for {
 		changed := d.marks.changed
 		if pause != nil {
@@ -28,16 +23,6 @@ func (d *DB) keep() {
 			pause = time.After(markInterval)
 		case <-pause:
 			pause = nil
-		case <-d.cut:
-			if flush == nil {
-				flush = time.After(flushDelay)
-			}
-		case <-flush:
-			flush = nil
-			if _, err := d.pebble.AsyncFlush(); err != nil {
-				d.fail(err)
-				return
-			}
 		case <-d.dead:
 			return
 		case <-d.stop:
@@ -46,7 +31,7 @@ func (d *DB) keep() {
 	}
 }
 
-// truncated tells the keeper that space can be had.
+// truncated tells the sweeper that space can be had.
 func (d *DB) truncated() {
 	select {
 	case d.cut <- struct{}{}:

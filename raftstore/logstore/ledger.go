@@ -57,7 +57,7 @@ func (l *ledger) bytes() int64 {
 // from the one before it.
 func (l *ledger) add(index uint64, size int) {
 	end, before := *l.end(), l.points[len(l.points)-2]
-	if end.at-before.at >= max(minPointDistance, l.bytes()/pointShare) || end.index == l.estimated {
+	if end.at-before.at >= max(minPointDistance, l.bytes()/pointShare) {
 		l.points = append(l.points, end)
 	}
 	*l.end() = point{index, end.at + int64(size)}

@@ -23,6 +23,11 @@ func (d *DB) load() error {
 			return err
 		}
 	}
+	for m := range d.members.retired {
+		if d.mu.groups[m.Group] == nil {
+			d.retiredLogs[m.Group] = true
+		}
+	}
 	return nil
 }
 

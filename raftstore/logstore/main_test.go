@@ -21,7 +21,7 @@ const testDir = "node/log"
 // dead database wait for a Close that would not come.
 func options(t testing.TB, fs vfs.FS) Options {
 	return Options{
-		FS: fs, Dir: testDir, MemTableBytes: 256 << 10, LogCacheBytes: 64 << 10,
+		FS: fs, Dir: testDir, MemTableBytes: 256 << 10, LogCacheBytes: 64 << 10, minSweepBytes: 1,
 		Fatal: func(err error) { panic(fmt.Sprintf("%s: the database died: %v", t.Name(), err)) },
 	}
 }

@@ -161,6 +161,7 @@ func (o *retireOp) publish() {
 		d.mu.Lock()
 		delete(d.mu.groups, o.log.id)
 		d.mu.Unlock()
+		d.retiredLogs[o.log.id] = true
 		d.truncated()
 	}
 }

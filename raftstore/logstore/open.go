@@ -31,9 +31,10 @@ func Open(o Options) (*DB, error) {
 	}
 	d := &DB{
 		opts: o, start: time.Now(), cache: newCache(o.LogCacheBytes), members: newMembers(),
-		queue: make(chan *request, queueLen), cut: make(chan struct{}, 1), stop: make(chan struct{}),
+		queue: make(chan *request, queueLen), cut: make(chan struct{}, 1), flushed: make(chan struct{}, 1), stop: make(chan struct{}),
 		released: make(chan struct{}), closed: make(chan struct{}), dead: make(chan struct{}),
 	}
+	d.retiredLogs = make(map[uint64]bool)
 	d.mu.groups = make(map[uint64]*Group)
 	if err := makeDir(o.FS, o.Dir); err != nil {
 		return nil, fmt.Errorf("logstore: make %s: %w", o.Dir, err)
@@ -47,9 +48,13 @@ func Open(o Options) (*DB, error) {
 		return nil, errors.Join(err, d.pebble.Close())
 	}
 	d.opened.Store(true)
+	if len(d.mu.groups)+len(d.retiredLogs) > 0 {
+		d.truncated() // by an earlier process
+	}
 	w := &writer{db: d, queue: d.queue, stop: d.stop}
 	d.workers.Go(w.run)
 	d.workers.Go(d.keep)
+	d.workers.Go(d.sweep)
 	return d, nil
 }
 

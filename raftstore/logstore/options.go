@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
@@ -19,13 +20,17 @@ type Options struct {
 	// Dir is created when missing, its parent must be durable. The database is
 	// Dir/db, the high-water mark Dir/highwater.
 	Dir string
-	// Cache and FileCache may be shared with other databases; nil means private
-	// ones. A FileCache must have been made for the same Cache.
+	// Cache and FileCache may be shared with other databases; nil means small
+	// private ones, which suffice: entries are read from the log cache. Memtables
+	// take their space out of a shared Cache. A FileCache must have been made for
+	// the same Cache.
 	Cache     *pebble.Cache
 	FileCache *pebble.FileCache
-	// MemTableBytes is the size of one memtable. Default 64 MiB: entries that are
-	// truncated before their memtable is full never reach a table. It bounds the
-	// log that is replayed at start, too.
+	// MemTableBytes is the size of one memtable. Default 128 MiB: entries that are
+	// truncated before their memtable is full never reach a table, so it should be
+	// well above what all groups keep together. It bounds the log that is replayed
+	// at start, too. Two of them are in memory under load, and four write-ahead
+	// logs of this size on disk.
 	MemTableBytes uint64
 	// SyncPacing is how long a sync waits for other groups that took part in the
 	// last two; 0 is never. It saves fsyncs and costs up to that much latency.
@@ -47,10 +52,14 @@ type Options struct {
 	// BeforeSync injects delays and hangs in tests (M1): the writer calls it before
 	// each synced commit. It must have returned by the time Close is called.
 	BeforeSync func()
+	// minSweepBytes is the constant of that name where it is 0; tests set less.
+	minSweepBytes uint64
+	// tune changes Pebble's options in benchmarks.
+	tune func(*pebble.Options)
 }
 
 const (
-	defaultMemTableBytes = 64 << 20
+	defaultMemTableBytes = 128 << 20
 	defaultLogCacheBytes = 64 << 20
 
 	defaultMaxPinnedBytes = 256 << 20
@@ -79,10 +88,25 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxPinnedBytes == 0 {
 		o.MaxPinnedBytes = defaultMaxPinnedBytes
 	}
+	if o.minSweepBytes == 0 {
+		o.minSweepBytes = minSweepBytes
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o, nil
+}
+
+// retriedByPebble hides from the handlers that an excise cancelled a flush, which
+// Pebble begins again by itself. It is no failure.
+func retriedByPebble(l *pebble.EventListener) *pebble.EventListener {
+	failed := l.BackgroundError
+	l.BackgroundError = func(err error) {
+		if !errors.Is(err, pebble.ErrCancelledCompaction) {
+			failed(err)
+		}
+	}
+	return l
 }
 
 // pebbleOptions are tuned for a log: written once in order, read from the cache,
@@ -94,18 +118,26 @@ func (d *DB) pebbleOptions() *pebble.Options {
 		FileCache: d.opts.FileCache,
 		// The default is the oldest format, in which a flipped byte silently ends
 		// the log; the newest notices, from the second WAL on (see Open).
-		FormatMajorVersion:          pebble.FormatNewest,
-		MemTableSize:                d.opts.MemTableBytes,
-		MemTableStopWritesThreshold: 4,
-		// Few reads reach the tables, and a write stall would hold up all groups.
-		L0CompactionThreshold: 8,
+		FormatMajorVersion: pebble.FormatNewest,
+		MemTableSize:       d.opts.MemTableBytes,
+		// Pebble keeps one more log than this for use again, each preallocated. A
+		// flush writes less than the log meanwhile, so two memtables take turns.
+		MemTableStopWritesThreshold: 2,
+		// The sweeper keeps level 0 short, without rewriting what is alive. Few reads
+		// reach the tables, and a write stall would hold up all groups.
+		L0CompactionThreshold: 32,
 		L0StopWritesThreshold: 1000,
-		Logger:                pebbleLogger{d},
-		EventListener:         d.events(),
+		// What is compacted goes to the bottom at once, where range deletions end.
+		LBaseMaxBytes: 4 << 30,
+		Logger:        pebbleLogger{d},
+		EventListener: retriedByPebble(d.events()),
 	}
-	// FlushDelayDeleteRange stays off, the keeper does it: Pebble's own timer
+	// FlushDelayDeleteRange stays off, the sweeper does it: Pebble's own timer
 	// would rotate the WAL of a dead database, and panic.
 	o.Experimental.EnableDeleteOnlyCompactionExcises = func() bool { return true }
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	if d.opts.tune != nil {
+		d.opts.tune(o)
+	}
 	return o
 }

@@ -1,7 +1,7 @@
 package logstore
 
 // Stats are totals since Open, but for LogBytes and DiskBytes, which are what is
-// there now. The last four are Pebble's, as of the last second in which the
+// there now. Four are Pebble's, as of the last second in which the
 // database was written to: asking Pebble can wait for a hung disk.
 type Stats struct {
 	Syncs      uint64 // synced commits, probes of an idle disk not counted
@@ -10,14 +10,17 @@ type Stats struct {
 	LogBytes   int64  // bytes of log of all groups, see Group.Bytes
 	PinsBroken uint64 // pins that kept more than MaxPinnedBytes
 
+	// Of Pebble:
 	WALBytes     uint64 // written to the write-ahead log
 	FlushBytes   uint64 // written by flushes
 	CompactBytes uint64 // written by compactions
 	DiskBytes    uint64 // that the database takes on disk
+	ExcisedBytes uint64 // of truncated entries taken out of tables
 }
 
 type usage struct {
 	wal, flush, compact, disk uint64
+	flushes                   int64
 }
 
 // Stats returns the totals.
@@ -26,6 +29,7 @@ func (d *DB) Stats() Stats {
 		Syncs: d.syncs.Load(), Entries: d.entries.Load(), Bytes: d.bytes.Load(),
 		PinsBroken: d.pinsBroken.Load(),
 	}
+	s.ExcisedBytes = d.excised.Load()
 	for _, g := range d.all() {
 		s.LogBytes += g.Bytes()
 	}
@@ -43,5 +47,11 @@ func (d *DB) measure() {
 		u.flush += l.TableBytesFlushed + l.BlobBytesFlushed
 		u.compact += l.TableBytesCompacted + l.BlobBytesCompacted
 	}
-	d.usage.Store(u)
+	u.flushes = m.Flush.Count
+	if old := d.usage.Swap(u); old != nil && old.flushes != u.flushes {
+		select {
+		case d.flushed <- struct{}{}:
+		default:
+		}
+	}
 }
