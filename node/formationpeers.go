@@ -5,6 +5,7 @@ import (
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
 	"github.com/ringfort/ringfort/node/formation"
+	"github.com/ringfort/ringfort/node/peers"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -13,7 +14,8 @@ type formationPeers struct{ n *Node }
 
 var _ formation.Peers = formationPeers{}
 
-// Live implements formation.Peers.
+// Live implements formation.Peers. The nodes it returns are about to be called,
+// so their addresses are noted without waiting for the loop that does that else.
 func (p formationPeers) Live() []shardmap.Node {
 	live := []shardmap.Node{p.n.self}
 	for _, m := range p.n.gossip.Members() {
@@ -21,6 +23,7 @@ func (p formationPeers) Live() []shardmap.Node {
 			live = append(live, m.Node)
 		}
 	}
+	p.n.book.Set(peers.Gossip, live)
 	return live
 }
 
