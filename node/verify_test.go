@@ -119,7 +119,7 @@ func TestVerifyRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := nodetest.Start(t, nodetest.Options{Logger: logger(), Shards: 1})
 		client := dial(t, c, 0)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		id := make([]byte, 16)
 		watch := func(shard uint64, id []byte) error {
@@ -134,6 +134,11 @@ func TestVerifyRefusals(t *testing.T) {
 			return wire.ErrorFromStatus(err, wire.MaybeSent)
 		}
 		follower := (leaderOf(c, 2).Index + 1) % 3
+		await(t, "the follower knows its leader", func() bool {
+			g, _ := c.Servers[follower].Node().Store().Group(2)
+			_, known := g.Leader()
+			return known
+		})
 		for _, c := range []struct {
 			name string
 			err  error

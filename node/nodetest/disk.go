@@ -2,6 +2,7 @@ package nodetest
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -105,6 +106,15 @@ func AtFile(suffix string) func(errorfs.Op) bool {
 // PowerCut reports whether CutPower has struck.
 func (s *Server) PowerCut() bool { return s.life != nil && s.faults.left() != nil }
 
+// quiet is Pebble's logger where nobody reads.
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(format string, args ...any) {
+	panic(fmt.Sprintf("nodetest: pebble: "+format, args...))
+}
+
 // EditState changes the state database of a node that is down, behind the back of
 // everything that keeps replicas alike.
 func (s *Server) EditState(edit func(*pebble.DB) error) (err error) {
@@ -113,6 +123,7 @@ func (s *Server) EditState(edit func(*pebble.DB) error) (err error) {
 	}
 	db, err := pebble.Open(s.cfg.DataDir+"/store/state", &pebble.Options{
 		FS: s.disk, FormatMajorVersion: pebble.FormatNewest, DisableWAL: true, ErrorIfNotExists: true,
+		Logger: quiet{},
 	})
 	if err != nil {
 		return err
