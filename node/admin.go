@@ -9,10 +9,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/ringfort/ringfort/internal/version"
 	"github.com/ringfort/ringfort/node/adminhttp"
 	"github.com/ringfort/ringfort/node/config"
+	"github.com/ringfort/ringfort/node/kvserver"
 	"github.com/ringfort/ringfort/node/metrics"
 	"github.com/ringfort/ringfort/raftstore"
+	"github.com/ringfort/ringfort/shardmap"
 )
 
 // phaseStarting is the phase before the node has started, which only the admin
@@ -128,7 +131,57 @@ func shardReadiness(st raftstore.Status) adminhttp.Shard {
 // metricsHandler serves the registry. A group of metrics that cannot be had is
 // left out; the rest is served.
 func (n *Node) metricsHandler() http.Handler {
-	return promhttp.HandlerFor(metrics.Registry(n.deps.Version), promhttp.HandlerOpts{
+	return promhttp.HandlerFor(metrics.Registry(n.metricsSources()), promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
 	})
+}
+
+// metricsSources are the parts of the node, once it has started.
+func (n *Node) metricsSources() metrics.Sources {
+	build := version.Get()
+	build.Version = n.deps.Version
+	return metrics.Sources{
+		Build: build,
+		Node: func() (metrics.NodeFacts, bool) {
+			if !n.hasStarted() {
+				return metrics.NodeFacts{}, false
+			}
+			return n.facts(), true
+		},
+		KV: func() (*kvserver.Server, bool) {
+			if !n.hasStarted() {
+				return nil, false
+			}
+			return n.kv, true
+		},
+		Store: func() (*raftstore.Store, bool) {
+			if !n.hasStarted() {
+				return nil, false
+			}
+			return n.store.Load(), true
+		},
+	}
+}
+
+func (n *Node) facts() metrics.NodeFacts {
+	m := n.maps.Map()
+	f := metrics.NodeFacts{
+		Serving: n.phase() == phaseServing, MapEpoch: m.Epoch(),
+		UptimeSeconds: (n.deps.Clock.Mono() - n.startedAt).Seconds(),
+	}
+	known := map[shardmap.NodeID]bool{n.self.ID: true}
+	for _, node := range m.Nodes() {
+		known[node.ID] = true
+	}
+	for _, member := range n.gossip.Members() {
+		known[member.ID] = true
+		f.MembersAlive++
+	}
+	f.MembersKnown = len(known)
+	for _, rec := range m.Records() {
+		if _, here := rec.On(n.self.ID); here {
+			f.ReplicasWanted++
+		}
+	}
+	return f
 }

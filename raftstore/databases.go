@@ -16,17 +16,23 @@ type Databases struct {
 }
 
 // LogBytes is what the logs of all shards take on disk.
-func (d Databases) LogBytes() uint64 { return diskBytes(d.Log) }
+func (d Databases) LogBytes() uint64 { return DiskBytes(d.Log) }
 
 // StateBytes is what the data of all shards takes on disk.
-func (d Databases) StateBytes() uint64 { return diskBytes(d.State) }
+func (d Databases) StateBytes() uint64 { return DiskBytes(d.State) }
 
-func diskBytes(m *pebble.Metrics) uint64 {
+// DiskBytes is what all files of a database take; 0 for nil.
+func DiskBytes(m *pebble.Metrics) uint64 {
 	if m == nil {
 		return 0
 	}
-	return m.DiskSpaceUsage()
+	return m.DiskSpaceUsage() - m.WAL.PhysicalSize + WALBytes(m)
 }
+
+// WALBytes is the size of the write-ahead log. Pebble's physical size has the
+// newest file as it was when it was opened: empty, or recycled and longer than
+// what is in it.
+func WALBytes(m *pebble.Metrics) uint64 { return max(m.WAL.PhysicalSize, m.WAL.Size) }
 
 // sampleAge is how old a sample may be to be taken for the present.
 const sampleAge = time.Second

@@ -81,3 +81,34 @@ func TestDatabasesAreMeasuredToTheEnd(t *testing.T) {
 		<-asked
 	})
 }
+
+// Elections, terms and restarts are counted where they happen.
+func TestCountersOfLeadership(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		before := g.store.Counters()
+		if before.ElectionsWon != 1 || before.GroupRestarts != 0 || before.SyncTimes.Count == 0 {
+			t.Errorf("%+v", before)
+		}
+		if err := g.TransferLeadership(t.Context(), nodeID(3)); err != nil {
+			t.Fatal(err)
+		}
+		c.leader(2)
+		time.Sleep(2 * reconcileEvery)
+		after := g.store.Counters()
+		if after.TermChanges <= before.TermChanges || after.ElectionsWon != 1 {
+			t.Errorf("after a transfer: %+v, before %+v", after, before)
+		}
+		if other := c.nodes[nodeID(3)].store.Counters(); other.ElectionsWon != 1 {
+			t.Errorf("the new leader: %+v", other)
+		}
+		if err := g.store.restart(g); err != nil {
+			t.Fatal(err)
+		}
+		if got := g.store.Counters().GroupRestarts; got != 1 {
+			t.Errorf("%d restarts", got)
+		}
+	})
+}

@@ -169,6 +169,9 @@ func (g *Group) Leader() (shardmap.LeaderHint, bool) {
 	return *h, true
 }
 
+// Leads reports whether this replica leads, whether or not it serves yet.
+func (g *Group) Leads() bool { return g.raft.State() == raft.Leader }
+
 // Status describes the local replica now.
 func (g *Group) Status() Status {
 	v := g.view.Load()

@@ -123,8 +123,12 @@ func (g *Group) reportLeader() {
 	} else {
 		g.leaderless.CompareAndSwap(0, int64(g.store.opts.Clock.Mono())+1)
 	}
-	if last := g.leader.Load(); last != nil && *last == hint {
+	last := g.leader.Load()
+	if last != nil && *last == hint {
 		return
+	}
+	if last != nil && last.Term != hint.Term {
+		g.store.counters.termChanges.Add(1)
 	}
 	g.leader.Store(&hint)
 	if hint.Node != "" && g.store.opts.Events.Leader != nil {

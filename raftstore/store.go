@@ -47,6 +47,7 @@ type Store struct {
 	proposals atomic.Uint64
 	counters  struct {
 		entriesProposed, writesProposed, readRounds, readsConfirmed, electionsWon, overloaded atomic.Uint64
+		termChanges, groupRestarts                                                            atomic.Uint64
 	}
 	dead     atomic.Bool   // Fatal was called: nothing may be acknowledged any more
 	died     chan struct{} // closed then
@@ -202,6 +203,11 @@ func (s *Store) Counters() Counters {
 		ReadsConfirmed:  s.counters.readsConfirmed.Load(),
 		ElectionsWon:    s.counters.electionsWon.Load(),
 		Overloaded:      s.counters.overloaded.Load(),
+		TermChanges:     s.counters.termChanges.Load(),
+		GroupRestarts:   s.counters.groupRestarts.Load(),
+		SyncTimes:       log.SyncTimes,
+
+		OldestPendingSync: s.log.OldestPendingSync(),
 	}
 }
 
@@ -348,6 +354,7 @@ func (s *Store) restart(g *Group) error {
 		return nil // stopped or restarted meanwhile
 	}
 	s.opts.Logger.Warn("restarting a group in place", "shard", g.shard)
+	s.counters.groupRestarts.Add(1)
 	rec := g.Record()
 	if err := s.stopUnregistered(g); err != nil {
 		return err

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"time"
 
+	"github.com/ringfort/ringfort/internal/histogram"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
@@ -79,5 +80,11 @@ type Counters struct {
 	ReadRounds      uint64 // confirm rounds
 	ReadsConfirmed  uint64 // reads they released
 	ElectionsWon    uint64
-	Overloaded      uint64 // writes and reads refused for a full queue
+	TermChanges     uint64 // seen by replicas here, of any role
+	GroupRestarts   uint64 // in place
+	// SyncTimes are those of the log's syncs, probes of an idle disk included.
+	SyncTimes histogram.Snapshot
+	// OldestPendingSync is how long the oldest write has waited for the log's disk.
+	OldestPendingSync time.Duration
+	Overloaded        uint64 // writes and reads refused for a full queue
 }

@@ -59,12 +59,13 @@ const (
 	raft       = "github.com/hashicorp/raft"
 	pebble     = "github.com/cockroachdb/pebble"
 	memberlist = "github.com/hashicorp/memberlist"
+	prometheus = "github.com/prometheus"
 )
 
 // hidden lists, by area, packages that it must not even reach through others:
 // everybody who imports it would have to build and link them.
 var hidden = map[string][]string{
-	"client":          {raft, pebble, memberlist},
+	"client":          {raft, pebble, memberlist, prometheus},
 	"api":             {raft, pebble, memberlist},
 	"shardmap":        {raft, pebble, memberlist, "google.golang.org/grpc", "google.golang.org/protobuf"},
 	"raftstore":       {memberlist},
@@ -200,6 +201,7 @@ func TestImportRulesThemselves(t *testing.T) {
 		{"the simulator may import node", pkg{ImportPath: module + "/tests/sim", Imports: ours("node", "node/nodetest")}, 0},
 		{"node's tests may import the client", pkg{ImportPath: module + "/node", XTestImports: ours("client")}, 0},
 		{"client reaches pebble", pkg{ImportPath: module + "/client", Deps: []string{"fmt", pebble + "/v2/vfs"}}, 1},
+		{"client reaches prometheus", pkg{ImportPath: module + "/client", Deps: []string{prometheus + "/client_golang/prometheus"}}, 1},
 		{"client reaches memberlist", pkg{ImportPath: module + "/client", Deps: []string{memberlist}}, 1},
 		{"raft-wal is not raft", pkg{ImportPath: module + "/client", Deps: []string{raft + "-wal"}}, 0},
 		{"a place without rule", pkg{ImportPath: module + "/util"}, 1},

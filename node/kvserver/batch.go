@@ -1,6 +1,8 @@
 package kvserver
 
 import (
+	"time"
+
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore"
@@ -14,14 +16,17 @@ type batch struct {
 	server  *Server
 	sink    sink
 	shard   shardmap.ShardID
+	arrived time.Time
 	answers []kvv1.Answer // one per operation, ids set
 	charge  int
+	failed  [numOps]int // operations that were refused
 }
 
 // writeBatch is one raftstore.Write and its answers.
 type writeBatch struct {
 	batch
-	write raftstore.Write
+	write   raftstore.Write
+	deletes int
 }
 
 // readBatch is one raftstore.Read and its answers.
@@ -42,6 +47,7 @@ func (s *Server) handOver(t *target, in part) {
 			kind := state.OpPut
 			if op.Kind == kvv1.OperationKind_OPERATION_KIND_DELETE {
 				kind = state.OpDelete
+				b.deletes++
 			}
 			b.write.Ops[i] = state.Op{Kind: kind, Key: op.Key, Value: op.Value, Request: in.caller.request(op)}
 			b.answers[i].Id = op.Id
@@ -64,7 +70,8 @@ func (s *Server) handOver(t *target, in part) {
 }
 
 func (s *Server) newBatch(t *target, n int, in part) batch {
-	return batch{server: s, sink: in.sink, shard: t.shard, answers: make([]kvv1.Answer, n)}
+	s.measures.batches.Add(1)
+	return batch{server: s, sink: in.sink, shard: t.shard, arrived: in.arrived, answers: make([]kvv1.Answer, n)}
 }
 
 // done is the Write's Done.
@@ -75,7 +82,7 @@ func (b *writeBatch) done(results []state.Result, shardVersion uint64, err error
 	}
 	var redirects []redirect
 	if err != nil {
-		redirects = b.fail(err, func(i int) []byte { return ops[i].Key })
+		redirects = b.fail(err, func(i int) (Op, []byte) { return writeOp(ops[i].Kind), ops[i].Key })
 	} else {
 		for i, r := range results {
 			a := &b.answers[i]
@@ -84,9 +91,10 @@ func (b *writeBatch) done(results []state.Result, shardVersion uint64, err error
 				a.Version, a.Repeated, a.ServedBy = r.Version, r.Repeated, kvv1.ServedBy_SERVED_BY_LEADER
 				continue
 			}
-			redirects = b.refuse(i, b.verdict(r.Verdict), ops[i].Key, redirects)
+			redirects = b.refuse(i, b.verdict(r.Verdict), writeOp(ops[i].Kind), ops[i].Key, redirects)
 		}
 	}
+	b.measure()
 	clear(ops) // the borrow is over; other batches of the frame may live on
 	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, charge: b.charge})
 }
@@ -99,7 +107,7 @@ func (b *readBatch) done(values []raftstore.Value, shardVersion uint64, err erro
 	}
 	var redirects []redirect
 	if err != nil {
-		redirects = b.fail(err, func(i int) []byte { return keys[i] })
+		redirects = b.fail(err, func(i int) (Op, []byte) { return OpGet, keys[i] })
 	} else {
 		for i := range values {
 			a, v := &b.answers[i], &values[i]
@@ -108,25 +116,60 @@ func (b *readBatch) done(values []raftstore.Value, shardVersion uint64, err erro
 				a.Found, a.Value, a.Version, a.ServedBy = v.Found, v.Data, v.Version, kvv1.ServedBy_SERVED_BY_LEADER
 				continue
 			}
-			redirects = b.refuse(i, b.verdict(state.WrongShard), keys[i], redirects)
+			redirects = b.refuse(i, b.verdict(state.WrongShard), OpGet, keys[i], redirects)
 		}
 	}
+	b.measure()
 	clear(keys)
 	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, charge: b.charge, reads: true})
 }
 
+// measure counts the answers of a batch; the refused ones are counted already.
+func (b *writeBatch) measure() {
+	m := &b.server.measures
+	puts, deletes := len(b.answers)-b.deletes-b.failed[OpPut], b.deletes-b.failed[OpDelete]
+	if puts > 0 {
+		m.results[OpPut][0].Add(uint64(puts))
+	}
+	if deletes > 0 {
+		m.results[OpDelete][0].Add(uint64(deletes))
+	}
+	m.took(&m.writes, b.arrived, len(b.answers), b.failed[OpPut]+b.failed[OpDelete])
+	m.answered.Add(1)
+}
+
+// measure counts the answers of a batch; the refused ones are counted already.
+func (b *readBatch) measure() {
+	m := &b.server.measures
+	if ok := len(b.answers) - b.failed[OpGet]; ok > 0 {
+		m.results[OpGet][0].Add(uint64(ok))
+	}
+	m.took(&m.reads, b.arrived, len(b.answers), b.failed[OpGet])
+	m.answered.Add(1)
+}
+
+func writeOp(kind state.OpKind) Op {
+	if kind == state.OpDelete {
+		return OpDelete
+	}
+	return OpPut
+}
+
 // fail gives all operations the same error.
-func (b *batch) fail(err error, key func(int) []byte) (redirects []redirect) {
+func (b *batch) fail(err error, what func(int) (Op, []byte)) (redirects []redirect) {
 	failure := b.server.failure(b.shard, err)
 	for i := range b.answers {
-		redirects = b.refuse(i, failure, key(i), redirects)
+		op, key := what(i)
+		redirects = b.refuse(i, failure, op, key, redirects)
 	}
 	return redirects
 }
 
 // refuse gives one operation an error, and notes it when it needs directions.
-func (b *batch) refuse(i int, failure *kvv1.Error, key []byte, redirects []redirect) []redirect {
+func (b *batch) refuse(i int, failure *kvv1.Error, op Op, key []byte, redirects []redirect) []redirect {
 	a := &b.answers[i]
+	b.failed[op]++
+	b.server.measures.failed(op, failure.Kind)
 	b.server.setError(a, failure)
 	if needsDirections(failure) {
 		redirects = append(redirects, redirect{answer: a, shard: b.shard, slot: shardmap.SlotOf(key)})
@@ -145,11 +188,13 @@ func (s *Server) refuse(refused []refusal, in part) {
 		op := in.ops[r.index]
 		a.Id = op.Id
 		s.setError(a, s.failure(r.shard, r.err))
+		s.measures.failed(opOf(op.Kind), a.Error.Kind)
 		if needsDirections(a.Error) {
 			r.redirect.answer = a
 			d.redirects = append(d.redirects, r.redirect)
 		}
 		d.charge += requestBytes(op, in.estimate)
 	}
+	s.measures.took(&s.measures.failures, in.arrived, len(refused), len(refused))
 	in.sink.deliver(d)
 }

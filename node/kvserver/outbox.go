@@ -81,6 +81,13 @@ func (b *outbox) readEstimate() int {
 	return b.mu.estimate
 }
 
+// inFlight is the account of what is in flight.
+func (b *outbox) inFlight() (ops, requestBytes, answerBytes int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.ops, b.mu.bytes, b.mu.queued
+}
+
 // admit waits until ops operations with charge bytes may be in flight, and says
 // false when the stream was over before. One part is always admitted when
 // nothing is in flight, whatever its size.

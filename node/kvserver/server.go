@@ -19,6 +19,7 @@ type Server struct {
 	limits   Limits
 	hints    *hintTable
 	counters counters
+	measures measures
 	overflow *kvv1.Error // shared by all answers whose value was shed
 
 	draining chan struct{}   // closed when Close begins
@@ -172,11 +173,12 @@ type Counters struct {
 	Overloaded uint64 // operations, calls and streams refused as Overloaded
 	Forwarded  uint64 // unary operations sent to another node
 	Stalled    uint64 // streams cut because the client did not read
+	Shed       uint64 // of Overloaded: answers to reads that lost their value on the way out
 	Streams    int
 }
 
 type counters struct {
-	frames, operations, reads, writes, overloaded, forwarded, stalled atomic.Uint64
+	frames, operations, reads, writes, overloaded, forwarded, stalled, shed atomic.Uint64
 }
 
 // Counters returns the totals. They are read one by one, not as of one moment.
@@ -187,6 +189,6 @@ func (s *Server) Counters() Counters {
 	c := &s.counters
 	return Counters{
 		Frames: c.frames.Load(), Operations: c.operations.Load(), Reads: c.reads.Load(), Writes: c.writes.Load(),
-		Overloaded: c.overloaded.Load(), Forwarded: c.forwarded.Load(), Stalled: c.stalled.Load(), Streams: streams,
+		Overloaded: c.overloaded.Load(), Forwarded: c.forwarded.Load(), Stalled: c.stalled.Load(), Shed: c.shed.Load(), Streams: streams,
 	}
 }

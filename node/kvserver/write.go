@@ -108,5 +108,6 @@ func (st *stream) goodEnd() error {
 func (st *stream) deliver(d delivery) {
 	if shed := st.box.deliver(d); shed > 0 {
 		st.server.counters.overloaded.Add(uint64(shed))
+		st.server.counters.shed.Add(uint64(shed))
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ringfort/ringfort/internal/histogram"
 )
 
 // DB is the log database of a node. It is safe for concurrent use.
@@ -42,6 +44,7 @@ type DB struct {
 	syncs, entries, bytes atomic.Uint64
 	pinsBroken, excised   atomic.Uint64
 	usage                 atomic.Pointer[usage]
+	syncTimes             histogram.Histogram
 
 	mu struct {
 		sync.Mutex

@@ -1,5 +1,7 @@
 package logstore
 
+import "github.com/ringfort/ringfort/internal/histogram"
+
 // Stats are totals since Open, but for LogBytes and DiskBytes, which are what is
 // there now. Four are Pebble's, as of the last second in which the
 // database was written to: asking Pebble can wait for a hung disk.
@@ -9,6 +11,9 @@ type Stats struct {
 	Bytes      uint64 // bytes of all commits, as batches
 	LogBytes   int64  // bytes of log of all groups, see Group.Bytes
 	PinsBroken uint64 // pins that kept more than MaxPinnedBytes
+	// SyncTimes are those of all synced commits, probes included: from handing the
+	// batch to Pebble until it is durable.
+	SyncTimes histogram.Snapshot
 
 	// Of Pebble:
 	WALBytes     uint64 // written to the write-ahead log
@@ -27,7 +32,7 @@ type usage struct {
 func (d *DB) Stats() Stats {
 	s := Stats{
 		Syncs: d.syncs.Load(), Entries: d.entries.Load(), Bytes: d.bytes.Load(),
-		PinsBroken: d.pinsBroken.Load(),
+		PinsBroken: d.pinsBroken.Load(), SyncTimes: d.syncTimes.Snapshot(),
 	}
 	s.ExcisedBytes = d.excised.Load()
 	for _, g := range d.all() {

@@ -205,6 +205,7 @@ func (w *writer) apply(b *batch) bool {
 // it must be.
 func (w *writer) pebbleCommit(b *batch) bool {
 	d := w.db
+	began := time.Now()
 	how := pebble.NoSync
 	if b.sync {
 		how = pebble.Sync
@@ -215,6 +216,9 @@ func (w *writer) pebbleCommit(b *batch) bool {
 	if err := d.pebble.Apply(b.Batch, how); err != nil {
 		d.fail(fmt.Errorf("logstore: commit: %w", err))
 		return false
+	}
+	if b.sync {
+		d.syncTimes.Observe(time.Since(began), 1)
 	}
 	// Pebble reports a failed sync to its logger and then returns nil.
 	return d.alive()

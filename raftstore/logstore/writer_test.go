@@ -54,6 +54,27 @@ func TestD1_HungDiskIsSeen(t *testing.T) {
 	})
 }
 
+// Each sync is counted with its time, the probes of an idle disk too.
+func TestSyncTimesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options(t, vfs.NewCrashableMem())
+		o.BeforeSync = func() { time.Sleep(3 * time.Millisecond) }
+		d := mustOpen(t, o)
+		defer mustClose(t, d)
+		g := born(t, d, 7)
+		must(t, g.StoreLogs(entries(11, 1, 5)))
+		must(t, g.DeleteRange(10, 10)) // not synced
+		s := d.Stats()
+		if s.SyncTimes.Count != s.Syncs || s.Syncs != 2 || s.SyncTimes.Sum != 6*time.Millisecond {
+			t.Errorf("%d syncs, times %+v", s.Syncs, s.SyncTimes)
+		}
+		time.Sleep(2*probeInterval + probeInterval/2)
+		if idle := d.Stats(); idle.SyncTimes.Count != s.SyncTimes.Count+2 || idle.Syncs != s.Syncs {
+			t.Errorf("after two probes: %+v", idle)
+		}
+	})
+}
+
 func TestWaitingGroupsShareASync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options(t, vfs.NewCrashableMem())

@@ -49,6 +49,10 @@ func fetch(t *testing.T, url string) (status int, body string) {
 func TestAdminListener(t *testing.T) {
 	healthy(t)
 	for name, address := range adminAddresses(t) {
+		if status, body := fetch(t, "http://"+address+"/metrics"); status != 200 ||
+			!strings.Contains(body, "\nringfort_node_serving 1\n") || !strings.Contains(body, "\nringfort_shard_term{shard=\"1\"} ") {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
 		for path, want := range map[string]string{
 			"/metrics":        "\nprocess_cpu_seconds_total ",
 			"/readyz":         "ok",

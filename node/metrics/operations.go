@@ -1,0 +1,95 @@
+package metrics
+
+import (
+	"strings"
+
+	"github.com/ringfort/ringfort/internal/histogram"
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/node/kvserver"
+)
+
+// resultName is the label value of a kind of answer.
+func resultName(kind kverr.Kind) string {
+	if kind == kverr.None {
+		return "ok"
+	}
+	return strings.ReplaceAll(kind.String(), " ", "_")
+}
+
+func addOperations(b *book, from Sources) {
+	counts := section(b, "Operations of clients", "Answers of this node, by operation and result: ok or the kind of error. An operation "+
+		"that a client repeats, or that a call waiting for a leader tries again, counts each time.",
+		func() []row[float64] {
+			kv, ok := from.KV()
+			if !ok {
+				return nil
+			}
+			var rows []row[float64]
+			for _, c := range kv.Results() {
+				rows = append(rows, row[float64]{[]string{c.Op.String(), resultName(c.Result)}, float64(c.Count)})
+			}
+			return rows
+		}, "op", "result")
+	counts.counter("ringfort_kv_operations_total", "Operations answered.",
+		"Which errors grow? overloaded: a queue is full. unavailable: a shard has no quorum. not_leader: clients follow a change of leaders.",
+		func(n float64) float64 { return n })
+
+	times := section(b, "Latency of operations", "From a frame's arrival to its answer's being ready to send, by path: read (gets), write (puts "+
+		"and deletes), failure (what was refused, whatever it was).",
+		func() []row[histogram.Snapshot] {
+			kv, ok := from.KV()
+			if !ok {
+				return nil
+			}
+			l := kv.Latencies()
+			return []row[histogram.Snapshot]{
+				{[]string{"read"}, l.Reads}, {[]string{"write"}, l.Writes}, {[]string{"failure"}, l.Failures},
+			}
+		}, "path")
+	times.histogram("ringfort_kv_operation_duration_seconds", "Time to answer an operation.",
+		"Writes slow and syncs too: the disk. Reads slow only: confirm rounds, so the network or a busy peer. Both slow: the processor.",
+		func(s histogram.Snapshot) histogram.Snapshot { return s })
+}
+
+func addServer(b *book, from Sources) {
+	now := section(b, "Under way", "What clients have under way on this node at this moment.", one(func() (f kvserver.InFlight, ok bool) {
+		kv, ok := from.KV()
+		if ok {
+			f = kv.InFlight()
+		}
+		return f, ok
+	}))
+	now.gauge("ringfort_kv_streams", "Open streams of clients.", "Near 1024 new ones are refused.",
+		func(f kvserver.InFlight) float64 { return float64(f.Streams) })
+	now.gauge("ringfort_kv_unary_in_flight", "Unary calls in progress.", "Near 4096 new ones are refused.",
+		func(f kvserver.InFlight) float64 { return float64(f.Unary) })
+	now.gauge("ringfort_kv_operations_in_flight", "Operations of streams that were taken and not yet answered.",
+		"Grows without more load: something behind is slow.", func(f kvserver.InFlight) float64 { return float64(f.Operations) })
+	now.gauge("ringfort_kv_batches_in_flight", "Parts of frames (reads or writes for one shard) that shards have not answered.",
+		"", func(f kvserver.InFlight) float64 { return float64(f.Batches) })
+	now.gauge("ringfort_kv_request_bytes", "Memory that unanswered operations of streams are charged with.",
+		"", func(f kvserver.InFlight) float64 { return float64(f.RequestBytes) })
+	now.gauge("ringfort_kv_answer_bytes", "Memory of answers that wait to be sent.",
+		"Grows: clients read slower than they ask.", func(f kvserver.InFlight) float64 { return float64(f.AnswerBytes) })
+
+	s := section(b, "Data service", "Totals of the service that clients use.", one(func() (c kvserver.Counters, ok bool) {
+		kv, ok := from.KV()
+		if ok {
+			c = kv.Counters()
+		}
+		return c, ok
+	}))
+	s.counter("ringfort_kv_frames_total", "Frames of clients, unary calls included.",
+		"Operations per frame show how well clients batch.", func(c kvserver.Counters) float64 { return float64(c.Frames) })
+	s.counter("ringfort_kv_operations_received_total", "Operations in those frames.",
+		"", func(c kvserver.Counters) float64 { return float64(c.Operations) })
+	s.counter("ringfort_kv_forwarded_total", "Unary operations sent on to their leader's node.",
+		"Clients without routing of their own; each costs a hop.", func(c kvserver.Counters) float64 { return float64(c.Forwarded) })
+	s.counter("ringfort_kv_refused_overloaded_total", "Operations, calls and streams refused for a full queue or limit.",
+		"Rises: the node or one shard has more to do than it can; see the queues by shard.", func(c kvserver.Counters) float64 { return float64(c.Overloaded) })
+	s.counter("ringfort_kv_values_shed_total", "Reads answered overloaded after all, because their values exceeded what a stream may hold unread.",
+		"Clients read large values in large batches; ringfort_kv_operations_total counts these reads as ok.",
+		func(c kvserver.Counters) float64 { return float64(c.Shed) })
+	s.counter("ringfort_kv_streams_stalled_total", "Streams cut because their client took no frame in time.",
+		"Clients hang, or the network to them.", func(c kvserver.Counters) float64 { return float64(c.Stalled) })
+}

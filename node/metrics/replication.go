@@ -1,0 +1,72 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/ringfort/ringfort/internal/histogram"
+	"github.com/ringfort/ringfort/raftstore"
+)
+
+// stores is the totals of the store and the roles of its replicas.
+type stores struct {
+	raftstore.Counters
+	replicas, leaders int
+}
+
+func readStores(from Sources) func() (stores, bool) {
+	return func() (s stores, ok bool) {
+		store, ok := from.Store()
+		if !ok {
+			return s, false
+		}
+		s.Counters = store.Counters()
+		for _, g := range store.Groups() {
+			s.replicas++
+			if g.Leads() {
+				s.leaders++
+			}
+		}
+		return s, true
+	}
+}
+
+func addReplication(b *book, from Sources) {
+	s := section(b, "Replication", "All replicas of this node together.", one(readStores(from)))
+	s.gauge("ringfort_raft_replicas", "Replicas on this node.", "", func(s stores) float64 { return float64(s.replicas) })
+	s.gauge("ringfort_raft_leaders", "Shards that this node leads.", "Uneven between nodes: so is their load.",
+		func(s stores) float64 { return float64(s.leaders) })
+	s.counter("ringfort_raft_elections_won_total", "Leaderships that began here.",
+		"Rises outside of restarts and transfers: leaders are lost.", func(s stores) float64 { return float64(s.ElectionsWon) })
+	s.counter("ringfort_raft_term_changes_total", "Changes of term seen by the replicas here.",
+		"Rises without elections won anywhere: candidates cannot win.", func(s stores) float64 { return float64(s.TermChanges) })
+	s.counter("ringfort_raft_group_restarts_total", "Groups restarted in place to get out of a state that raft cannot leave.",
+		"Any is worth a look into the log.", func(s stores) float64 { return float64(s.GroupRestarts) })
+	s.counter("ringfort_raft_entries_proposed_total", "Log entries proposed by leaders here.",
+		"", func(s stores) float64 { return float64(s.EntriesProposed) })
+	s.counter("ringfort_raft_writes_proposed_total", "Writes in those entries.",
+		"Writes per entry show how well writes are merged.", func(s stores) float64 { return float64(s.WritesProposed) })
+	s.counter("ringfort_raft_refused_overloaded_total", "Writes and reads that shards refused for a full queue.",
+		"See the queues by shard.", func(s stores) float64 { return float64(s.Overloaded) })
+	s.counter("ringfort_read_rounds_total", "Rounds that confirmed leaderships for reads.",
+		"", func(s stores) float64 { return float64(s.ReadRounds) })
+	s.counter("ringfort_read_batches_confirmed_total", "Reads (of one frame for one shard) that those rounds released.",
+		"Per round: how well reads share rounds.", func(s stores) float64 { return float64(s.ReadsConfirmed) })
+}
+
+func addLog(b *book, from Sources) {
+	s := section(b, "Log", "The Raft logs of all shards share one writer and its syncs.", one(readStores(from)))
+	s.counter("ringfort_log_syncs_total", "Synced commits.", "", func(s stores) float64 { return float64(s.LogSyncs) })
+	s.counter("ringfort_log_entries_total", "Entries they made durable.", "Per sync: how well shards share syncs.",
+		func(s stores) float64 { return float64(s.LogEntries) })
+	s.counter("ringfort_log_written_bytes_total", "Bytes of all commits, before the database's own overhead.", "",
+		func(s stores) float64 { return float64(s.LogBytes) })
+	s.histogram("ringfort_log_sync_duration_seconds", "Time of a synced commit, the probe of an idle disk each second included.",
+		"Every write waits for this on two nodes: above 10 ms the disk is the bottleneck, above 2 s leaders go elsewhere.",
+		func(s stores) histogram.Snapshot { return s.SyncTimes })
+	s.gauge("ringfort_log_oldest_pending_sync_seconds", "How long the oldest write has waited for the log's disk; 0 while none waits.",
+		"Above a second: the disk hangs.", func(s stores) float64 { return s.OldestPendingSync.Seconds() })
+}
+
+// samplePatience is how long a scrape waits for figures that Pebble gives only
+// while the disk answers.
+const samplePatience = 500 * time.Millisecond
