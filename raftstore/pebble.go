@@ -38,6 +38,8 @@ func (s *Store) stateOptions() *pebble.Options {
 		BackgroundError: func(err error) {
 			switch {
 			case vfs.IsNoSpaceError(err): // Pebble tries again
+			case errors.Is(err, pebble.ErrCancelledCompaction):
+				// By an ingest or excise over its keys; Pebble does it again.
 			case pebble.IsCorruptionError(err) && s.damages.Add(1) <= maxDamages:
 				// Reported as DataCorruption too. Pebble leaves the keys alone for a
 				// while, except in its youngest level.
