@@ -275,6 +275,42 @@ func TestDeathDuringUpIsNoticed(t *testing.T) {
 	}
 }
 
+// Nodes that were killed together may die one by one: each is started again.
+func TestDeathsOneByOne(t *testing.T) {
+	c, cfg := newCluster(t, "leaderless"), testConfig(t)
+	if _, err := c.launch(testContext(t), cfg, &Report{}); err != nil {
+		t.Fatal(err)
+	}
+	notes := make(chan string, 10)
+	cfg.Note = func(s string) { notes <- s }
+	ctx, cancel := context.WithCancel(testContext(t))
+	result := make(chan error)
+	go func() {
+		_, err := c.Up(ctx, cfg)
+		result <- err
+	}()
+	for _, name := range []string{"n1", "n2", "n3"} {
+		if err := c.Kill(testContext(t), name); err != nil {
+			t.Fatal(err)
+		}
+		for want := "n1=running n2=running n3=running"; ; {
+			if got, _ := states(t, c); got == want {
+				break
+			}
+			select {
+			case err := <-result:
+				t.Fatalf("after the death of %s: %v", name, err)
+			default:
+			}
+		}
+	}
+	cancel()
+	var missing *NotReadyError
+	if err := <-result; !errors.As(err, &missing) {
+		t.Fatalf("up: %v", err)
+	}
+}
+
 // Killed a moment ago, processes look alive until the kernel has taken them
 // apart; Up must not wait for them.
 func TestUpRightAfterKill(t *testing.T) {

@@ -55,13 +55,15 @@ func (c *Cluster) Up(ctx context.Context, cfg Config) (*Report, error) {
 	for {
 		report := &Report{Dir: c.dir}
 		err := c.raise(ctx, cfg, report)
+		report.keep(former)
 		if err == nil {
-			report.keep(former)
 			report.Took = time.Since(began)
 			return report, nil
 		}
 		var dead *deathError
-		if !errors.As(err, &dead) || former != nil || !report.allRan(dead.nodes) {
+		// Killed together, they need not die together: there may be several
+		// rounds, but none without a node that was not started before.
+		if !errors.As(err, &dead) || !report.allRan(dead.nodes) {
 			return nil, err
 		}
 		former = report.Nodes
@@ -86,13 +88,13 @@ func (c *Cluster) raise(ctx context.Context, cfg Config, report *Report) error {
 // keep takes over what an earlier attempt did about the nodes.
 func (r *Report) keep(former []NodeReport) {
 	for i, n := range former {
-		if r.Nodes[i].Outcome == outcomeRunning {
+		if i < len(r.Nodes) && r.Nodes[i].Outcome == outcomeRunning {
 			r.Nodes[i].Outcome = n.Outcome
 		}
 	}
 }
 
-// allRan reports whether the nodes ran before this attempt.
+// allRan reports whether Up has started none of the nodes.
 func (r *Report) allRan(names []string) bool {
 	for _, n := range r.Nodes {
 		if slices.Contains(names, n.Name) && n.Outcome != outcomeRunning && n.Outcome != outcomeResumed {
