@@ -245,6 +245,9 @@ func (s *scenario) inflict(step Step) error {
 			s.clocks[step.Nodes[0]].jump(-time.Duration(step.Amount) * time.Second)
 			return nil
 		})
+	case FaultFailpoint:
+		s.arm(step)
+		return nil // counted when it strikes
 	case FaultTransfer:
 		s.transfer(nil)
 	}
