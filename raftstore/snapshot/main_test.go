@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -162,10 +163,10 @@ func (r *recorded) Chunk(data []byte, crc uint32) error {
 	data = append([]byte(nil), data...)
 	r.largest, r.bytes = max(r.largest, len(data)), r.bytes+len(data)
 	if r.pieces == 0 {
-		return r.step("c", func(s Sink) error { return s.Chunk(data, crc) })
+		return r.step("c", func(s Sink) error { return s.Chunk(bytes.Clone(data), crc) })
 	}
 	for piece := range slices.Chunk(data, r.pieces) {
-		if err := r.step("c", func(s Sink) error { return s.Chunk(piece, crcOf(piece)) }); err != nil {
+		if err := r.step("c", func(s Sink) error { return s.Chunk(bytes.Clone(piece), crcOf(piece)) }); err != nil {
 			return err
 		}
 	}

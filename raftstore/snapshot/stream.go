@@ -28,7 +28,7 @@ const maxPiece = 256 << 10
 // name the same type.
 type Sink = interface {
 	// Chunk is the next bytes of the current file, at most 256 KiB, and their
-	// CRC-32C.
+	// CRC-32C. The sink may change the bytes, as a file of Pebble's may.
 	Chunk(data []byte, crc uint32) error
 	// EndFile completes the current file: its length and XXH64.
 	EndFile(bytes, sum uint64) error
@@ -198,6 +198,7 @@ func (p *pipe) flush() {
 		err = context.Cause(p.ctx)
 	}
 	if err == nil {
+		_, _ = p.sum.Write(p.buf) // never fails; before the sink may change it
 		err = p.to.Chunk(p.buf, crc32.Checksum(p.buf, castagnoli))
 	}
 	if err != nil {
@@ -205,7 +206,6 @@ func (p *pipe) flush() {
 		p.failed.Store(true)
 		return
 	}
-	_, _ = p.sum.Write(p.buf) // never fails
 	p.bytes += uint64(len(p.buf))
 	p.buf = p.buf[:0]
 }

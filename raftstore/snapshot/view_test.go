@@ -241,6 +241,26 @@ func TestStream_EndsWithItsSink(t *testing.T) {
 	}
 }
 
+// TestStream_SinkMayChangeWhatItIsGiven: sums are of what was sent.
+func TestStream_SinkMayChangeWhatItIsGiven(t *testing.T) {
+	db := threeShards(t, vfs.NewMem(), "db", 1)
+	v, err := db.source().Open(testShard, testArc.From)
+	fatal(t, err)
+	var r recorded
+	fatal(t, v.Stream(context.Background(), &scribbler{&r}))
+	fatal(t, v.Close())
+	to := openDatabase(t, vfs.NewMem(), "to")
+	to.ingest(&r)
+}
+
+type scribbler struct{ Sink }
+
+func (s *scribbler) Chunk(data []byte, crc uint32) error {
+	err := s.Sink.Chunk(data, crc)
+	clear(data)
+	return err
+}
+
 // TestStream_PiecesAndRate: pieces are bounded, a rate is kept, also by several
 // views together, and slow ones give signs of life.
 func TestStream_PiecesAndRate(t *testing.T) {

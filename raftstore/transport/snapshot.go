@@ -12,7 +12,7 @@ import (
 )
 
 // SnapshotSink takes a shard's tables in pieces; see package snapshot, whose Sink
-// is the same type.
+// is the same type. A receiver may change the bytes it is given.
 type SnapshotSink = interface {
 	Chunk(data []byte, crc uint32) error
 	EndFile(bytes, sum uint64) error

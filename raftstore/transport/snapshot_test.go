@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -546,11 +547,11 @@ func TestSnapshot_SenderGoneBeforeRaftTookIt(t *testing.T) {
 type slowConn struct {
 	net.Conn
 	perSecond int
-	held      *bool
+	held      *atomic.Bool
 }
 
 func (c slowConn) Write(b []byte) (int, error) {
-	for c.held != nil && *c.held {
+	for c.held.Load() {
 		time.Sleep(100 * time.Millisecond)
 	}
 	if c.perSecond > 0 {
@@ -563,7 +564,7 @@ func (c slowConn) Write(b []byte) (int, error) {
 // carries nothing ends it.
 func TestSnapshot_SlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		held := false
+		var held atomic.Bool
 		s := newShipment(t, func(i int, x *testNode) {
 			if i == 1 {
 				x.wrap = func(c net.Conn) net.Conn { return slowConn{c, 20 << 10, &held} }
@@ -579,7 +580,7 @@ func TestSnapshot_SlowLink(t *testing.T) {
 		}
 		s.view.before = func(step int) {
 			if step == 5 {
-				held = true
+				held.Store(true)
 			}
 		}
 		start = time.Now()
@@ -588,7 +589,7 @@ func TestSnapshot_SlowLink(t *testing.T) {
 		if took := time.Since(start); took > 60*time.Second {
 			t.Errorf("given up after %s", took)
 		}
-		held = false
+		held.Store(false)
 		time.Sleep(20 * time.Second)
 		s.view.size = 1000
 		s.wantWhole()
