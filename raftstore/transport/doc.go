@@ -1,18 +1,18 @@
 // Package transport carries the messages of all Raft groups of a node over a few
 // long-lived gRPC streams: two lanes to each other node, whatever the number of
-// groups.
+// groups, and a shard's snapshot over a stream of its own.
 //
-// It does not ship snapshots: logs reach back to the boundary of their group, so
-// no follower needs one yet. It keeps nothing on disk. It does not watch disks and
-// does not judge whether a replica should speak; its owner does, see SetVoice
-// (rule D1).
+// It keeps nothing on disk: it carries the pieces of a snapshot from the view that
+// raft's store opened to a receiver that the owner admits, and knows neither. It
+// does not watch disks and does not judge whether a replica should speak; its owner
+// does, see SetVoice (rule D1).
 //
 // # What the owner does
 //
 // The owner makes connections with DialOptions and servers with ServerOptions,
-// hands each Exchange stream to Serve, and sets OnConfirm before there is
-// traffic. It registers a Group for each local replica, gives it to raft, closes
-// it before it shuts raft down (a group that leaves late holds raft up for a
+// hands each Exchange stream to Serve and each SendSnapshot stream to
+// ServeSnapshot, and sets OnConfirm and OnSnapshot before there is traffic. It
+// registers a Group for each local replica, gives it to raft, closes it before it shuts raft down (a group that leaves late holds raft up for a
 // whole RPC deadline), and closes the Network last. It names replicas that must
 // never come back to Retire at each start, before streams are served. Bytes of
 // log entries that its log store returns must not change afterwards: they may
@@ -38,6 +38,28 @@
 // membership (Retain) or of the group, and Interrupt. An RPC number
 // is never used twice between two processes, so an answer that comes late or
 // twice belongs to nobody (rule R3 relies on it).
+//
+// # Snapshots
+//
+// InstallSnapshot streams a view, at most MaxSnapshotsOut at a time and others in
+// turn, on a stream of its own, so that heartbeats never wait for it. The receiver
+// admits the offer or refuses it; keeps the pieces; and when all are kept gives
+// raft a descriptor through Consumer, as any RPC, and returns raft's answer. What
+// is meant to happen in trouble:
+//
+//   - A peer that is down or busy is waited for, for 10 s: after a failure raft
+//     sleeps, and twice as long after the next. A peer that is down holds no turn.
+//   - Any end of the sender's group, of the connection or of progress, for
+//     SnapshotStall, ends the transfer at both ends. The receiver gives signs of
+//     life while raft works, which has no limit.
+//   - Until raft begins to read the descriptor it can be taken back, and is after
+//     10 s or when the sender is gone. Afterwards nothing is taken away from under
+//     raft; only its answer ends the transfer, or the end of its group.
+//   - One transfer per replica is under way (rule L4), from the offer until raft
+//     has done with it. The owner's Check runs before raft gets the descriptor and
+//     once more when raft begins to read it.
+//   - A newer InstallSnapshot of a group for the same target ends the older one,
+//     which belongs to a tenure that is over.
 //
 // # What raft gets
 //
@@ -66,7 +88,8 @@
 //
 // Each link (a lane to a node) has one goroutine that connects and receives and,
 // while a stream is up, one that sends. A stream being served has its handler, a
-// receiver and a sender. Each Group has one that returns raft's answers. All are
+// receiver and a sender. A snapshot being sent has one that receives answers beside
+// raft's own that sends; one being served has its handler and a receiver. Each Group has one that returns raft's answers. All are
 // waited for by Network.Close; so is every deadline of a Confirm.
 //
 // No lock is held while anything blocks. Order: link before outbox; Network's
