@@ -23,7 +23,8 @@
 // It gives Source the options that the state database was opened with; closes
 // views before the database; calls Staging.Recover once at each start, before
 // anything arrives, and tells it which stagings an ingest marker refers to; calls
-// Staging.Done when a staging was ingested or will not be. Its Restore must check
+// Staging.Done after every Take, whether the staging was ingested or not: until
+// then no other snapshot of that shard is admitted. Its Restore must check
 // rule L4 once more, since entries may be applied after the last check here.
 //
 // # Invariants
@@ -41,8 +42,7 @@
 // # Goroutines and locks
 //
 // The package starts none, but for the one that each table writer of Pebble has
-// while it writes. Source, Staging and Store may be used from any goroutine; View
-// and Incoming belong to one at a time, but for View.Close and Incoming.Abort's
-// effect on others through Staging. Staging's lock is not held during I/O other
-// than the removal of directories at Begin.
+// while it writes, and that has ended when Stream returns. Source, Staging and
+// Store may be used from any goroutine; a View and an Incoming belong to one at a
+// time. Staging and Store have one lock each, which is not held during I/O.
 package snapshot
