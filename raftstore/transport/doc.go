@@ -12,8 +12,8 @@
 // The owner makes connections with DialOptions and servers with ServerOptions,
 // hands each Exchange stream to Serve and each SendSnapshot stream to
 // ServeSnapshot, and sets OnConfirm and OnSnapshot before there is traffic. It
-// registers a Group for each local replica, gives it to raft, closes it before it shuts raft down (a group that leaves late holds raft up for a
-// whole RPC deadline), and closes the Network last. It names replicas that must
+// registers a Group for each local replica, gives it to raft, closes it before it
+// shuts raft down (a group that leaves late holds raft up for a whole RPC deadline), and closes the Network last. It names replicas that must
 // never come back to Retire at each start, before streams are served. Bytes of
 // log entries that its log store returns must not change afterwards: they may
 // wait in a queue after raft has given the append up.
@@ -49,8 +49,8 @@
 //
 //   - A peer that is down or busy is waited for, for 10 s: after a failure raft
 //     sleeps, and twice as long after the next. A peer that is down holds no turn.
-//   - Any end of the sender's group, of the connection or of progress, for
-//     SnapshotStall, ends the transfer at both ends. The receiver gives signs of
+//   - The end of the sender's group, its leadership or its voice, of the
+//     connection, or of progress for SnapshotStall, ends the transfer at both ends. The receiver gives signs of
 //     life while raft works, which has no limit.
 //   - Until raft begins to read the descriptor it can be taken back, and is after
 //     10 s or when the sender is gone. Afterwards nothing is taken away from under
@@ -88,8 +88,9 @@
 //
 // Each link (a lane to a node) has one goroutine that connects and receives and,
 // while a stream is up, one that sends. A stream being served has its handler, a
-// receiver and a sender. A snapshot being sent has one that receives answers beside
-// raft's own that sends; one being served has its handler and a receiver. Each Group has one that returns raft's answers. All are
+// receiver and a sender. A snapshot being sent has two beside raft's own that sends:
+// one receives answers, one notices that it must end; one being served has its
+// handler and a receiver. Each Group has one that returns raft's answers. All are
 // waited for by Network.Close; so is every deadline of a Confirm.
 //
 // No lock is held while anything blocks. Order: link before outbox; Network's

@@ -149,7 +149,8 @@ func ingesting(t testing.TB, g *Group, db *pebble.DB, staging *snapshot.Staging)
 	}()
 }
 
-func sendView(g *Group, source *snapshot.Source) (bytes uint64, err error) {
+// sendView sends in a new tenure (see shipment.request).
+func sendView(g *Group, source *snapshot.Source, term uint64) (bytes uint64, err error) {
 	v, err := source.Open(testGroup, filesArc.From)
 	if err != nil {
 		return 0, err
@@ -157,7 +158,7 @@ func sendView(g *Group, source *snapshot.Source) (bytes uint64, err error) {
 	defer v.Close()
 	m := v.Meta("x")
 	r := testRequest()
-	r.LastLogIndex, r.LastLogTerm = m.Index, m.Term
+	r.Term, r.LastLogIndex, r.LastLogTerm = term, m.Index, m.Term
 	var resp raft.InstallSnapshotResponse
 	err = g.InstallSnapshot("", raft.ServerAddress(ServerID("n2", 102)), r, &resp, v)
 	if err == nil && !resp.Success {
@@ -209,9 +210,9 @@ func TestSnapshot_RealFiles(t *testing.T) {
 		l.nodes[1].net.OnSnapshot(admitInto(staging))
 		ingesting(t, b, to, staging)
 		source := snapshot.NewSource(snapshot.SourceOptions{DB: from, Options: o, FileBytes: 1 << 20, Limiter: snapshot.NewLimiter(1 << 20)})
-		for _, writes := range []int64{0, 1, 5, 9} {
+		for term, writes := range []int64{0, 1, 5, 9} {
 			full.Store(writes)
-			_, err := sendView(a, source)
+			_, err := sendView(a, source, uint64(20+term))
 			wantKind(t, fmt.Sprint("full after ", writes, " writes"), err, kverr.Unavailable)
 			synctest.Wait()
 			if names, err := fs.List("staging"); err != nil || len(names) != 0 || staging.Stats() != (snapshot.StagingStats{}) {
@@ -220,7 +221,7 @@ func TestSnapshot_RealFiles(t *testing.T) {
 		}
 		full.Store(1 << 62)
 		start := time.Now()
-		if _, err := sendView(a, source); err != nil {
+		if _, err := sendView(a, source, 30); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(start); took < 2*time.Second || took > 5*time.Second {
@@ -305,7 +306,7 @@ func shipper(b *testing.B, w *cable, bytes int, limiter *snapshot.Limiter) func(
 	w.b.OnSnapshot(admitInto(staging))
 	ingesting(b, gb, to, staging)
 	source := snapshot.NewSource(snapshot.SourceOptions{DB: from, Options: o, Limiter: limiter})
-	return func() (uint64, error) { return sendView(ga, source) }
+	return func() (uint64, error) { return sendView(ga, source, 20) }
 }
 
 func benchmarkSnapshot(b *testing.B, bytes int, limiter *snapshot.Limiter) {

@@ -165,6 +165,7 @@ type shipment struct {
 	view *fakeView
 
 	mu        sync.Mutex
+	tenures   uint64
 	receivers []*fakeReceiver
 	offers    []SnapshotOffer
 	refuse    func(SnapshotOffer) error
@@ -244,13 +245,24 @@ func testRequest() *raft.InstallSnapshotRequest {
 	}
 }
 
+// request is that of a new tenure: within one, what follows a failure waits until
+// the follower answers heartbeats, and there are none here.
+func (s *shipment) request() *raft.InstallSnapshotRequest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := testRequest()
+	r.Term += s.tenures
+	s.tenures++
+	return r
+}
+
 func (s *shipment) send() (*raft.InstallSnapshotResponse, error) {
 	return s.sendTo(s.a, s.b.LocalAddr())
 }
 
 func (s *shipment) sendTo(from *Group, to raft.ServerAddress) (*raft.InstallSnapshotResponse, error) {
 	var resp raft.InstallSnapshotResponse
-	err := from.InstallSnapshot(raft.ServerID(to), to, testRequest(), &resp, s.view)
+	err := from.InstallSnapshot(raft.ServerID(to), to, s.request(), &resp, s.view)
 	return &resp, err
 }
 

@@ -76,7 +76,7 @@ func TestSnapshot_SourceDiesAtEveryStep(t *testing.T) {
 							_ = s.a.Close()
 						case "network closed":
 							go s.nodes[0].net.Close()
-							<-s.a.ctx.Done()
+							synctest.Wait() // until all that it cancels is cancelled
 						case "view broken":
 							s.a.mu.Lock()
 							s.a.mu.sending[s.b.LocalAddr()].cancel(broken)
@@ -730,7 +730,7 @@ func TestSnapshot_ANewerOneSupersedes(t *testing.T) {
 		second := &fakeView{files: 1, pieces: 1, size: 10}
 		var resp raft.InstallSnapshotResponse
 		start := time.Now()
-		if err := s.a.InstallSnapshot("", s.b.LocalAddr(), testRequest(), &resp, second); err != nil || !resp.Success || time.Since(start) > time.Second {
+		if err := s.a.InstallSnapshot("", s.b.LocalAddr(), s.request(), &resp, second); err != nil || !resp.Success || time.Since(start) > time.Second {
 			t.Errorf("%v after %s", err, time.Since(start))
 		}
 		wantKind(t, "the first", <-first, kverr.Closed)
@@ -752,10 +752,12 @@ func TestSnapshot_OtherTrafficGoesOn(t *testing.T) {
 		s.prepare = func(r *fakeReceiver) {
 			r.at = func(int) error { time.Sleep(200 * time.Millisecond); return nil }
 		}
+		other, others := s.nodes[0].group(500), s.nodes[1].group(500)
+		s.raft(others)
 		done := s.sending()
 		for range 50 {
 			start := time.Now()
-			if err := heartbeat(s.a, s.b); err != nil || time.Since(start) > 0 {
+			if err := heartbeat(other, others); err != nil || time.Since(start) > 0 {
 				t.Fatalf("%v after %s", err, time.Since(start))
 			}
 			time.Sleep(200 * time.Millisecond)
