@@ -106,6 +106,8 @@ func (g *Group) ingest(d snapshot.Descriptor) error {
 	if err != nil {
 		return fmt.Errorf("shard %d: %w", g.shard, err)
 	}
+	// Taken and not given back, it would keep every later snapshot of the shard out.
+	defer g.unstage(d)
 	group := uint64(g.shard)
 	if err := s.log.MarkIngest(group, d.Index, d.Term); err != nil {
 		return fmt.Errorf("shard %d: mark the ingest: %w", g.shard, err)
@@ -135,12 +137,17 @@ func (g *Group) ingest(d snapshot.Descriptor) error {
 		s.fatal(fmt.Errorf("raftstore: shard %d: after an ingest: %w", g.shard, err))
 		return err
 	}
-	if err := s.staging.Done(d); err != nil {
-		s.opts.Logger.Warn("removing what was ingested", "shard", g.shard, "err", err) // the next start does
-	}
+	g.unstage(d)
 	s.opts.Failpoints.Hit(failpoint.IngestCleaned)
 	s.opts.Logger.Info("installed a snapshot", "shard", g.shard, "index", d.Index, "bytes", d.Bytes)
 	return nil
+}
+
+// unstage removes what was staged. What it cannot remove the next start does.
+func (g *Group) unstage(d snapshot.Descriptor) {
+	if err := g.store.staging.Done(d); err != nil {
+		g.store.opts.Logger.Warn("removing a staged snapshot", "shard", g.shard, "err", err)
+	}
 }
 
 // reload makes the ingested state the one that applies go on from.
