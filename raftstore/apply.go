@@ -34,6 +34,8 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 // ApplyBatch applies committed entries and completes those who wait for them.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	f.applying.Store(true)
+	defer f.applying.Store(false)
 	for rest := logs; len(rest) > 0; {
 		f.lag.begin()
 		if f.store.opts.BeforeApply != nil {
@@ -82,6 +84,7 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 			if err := g.machine.ApplyConfiguration(w, l.Index, l.Term, l.Data); err != nil {
 				return 0, err
 			}
+			g.retain(raft.DecodeConfiguration(l.Data))
 		default:
 			return 0, kverr.New(kverr.Internal, "entry of type %s reached the state machine", l.Type)
 		}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/hashicorp/raft"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/logstore"
@@ -99,7 +98,7 @@ func TestL2_ALogWithoutARecordIsNeverCleaned(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 { // the second start must find the log as the first did
-			n.lis = bufconn.Listen(1 << 20)
+			n.listen()
 			n.start()
 			held := n.store.Quarantined()
 			if len(held) != 1 || held[0].Shard != 2 || held[0].Replica != 200 {

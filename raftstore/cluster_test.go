@@ -38,7 +38,9 @@ type testCluster struct {
 	mu    sync.Mutex
 	cut   map[shardmap.NodeID]bool // neither sends nor is sent to
 	deaf  map[shardmap.NodeID]bool // as cut, but for confirm rounds
-	mute  bool                     // confirm rounds get lost
+	drop  func(from, to shardmap.NodeID, m *peerv1.Message) bool
+	slow  time.Duration // what every message takes
+	mute  bool          // confirm rounds get lost
 	seen  func(from, to shardmap.NodeID, m *peerv1.Message)
 }
 
@@ -88,6 +90,9 @@ func (c *testCluster) stop() {
 func (c *testCluster) lost(a, b shardmap.NodeID, m *peerv1.Message) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.drop != nil && c.drop(a, b, m) {
+		return true
+	}
 	isRead := m.GetConfirm() != nil || m.GetConfirmResult() != nil
 	return isRead && c.mute || c.cut[a] || c.cut[b] || !isRead && (c.deaf[a] || c.deaf[b])
 }
@@ -96,6 +101,27 @@ func (c *testCluster) deafen(id shardmap.NodeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deaf[id] = true
+}
+
+// slowDown makes every message take some time: in a bubble what is on its way is
+// otherwise never there to be disturbed.
+func (c *testCluster) slowDown(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.slow = by
+}
+
+func (c *testCluster) slowness() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.slow
+}
+
+// lose sets which messages are lost, beside those of nodes that are cut off.
+func (c *testCluster) lose(drop func(from, to shardmap.NodeID, m *peerv1.Message) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop = drop
 }
 
 func (c *testCluster) isolate(id shardmap.NodeID, cut bool) {
@@ -161,9 +187,11 @@ func (n *testNode) start() {
 	}
 	n.conns = make(map[shardmap.NodeID]*grpc.ClientConn)
 	for id, peer := range c.nodes {
-		conn, err := grpc.NewClient("passthrough:///"+string(id),
+		conn, err := grpc.NewClient("passthrough:///"+string(id), append(transport.DialOptions(),
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return peer.lis.DialContext(ctx) }))
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				return peer.listener().DialContext(ctx)
+			}))...)
 		if err != nil {
 			c.t.Fatal(err)
 		}
@@ -181,6 +209,10 @@ func (n *testNode) start() {
 			c.mu.Unlock()
 			if seen != nil {
 				seen(n.id, to, m)
+			}
+			if slow := c.slowness(); slow > 0 {
+				time.AfterFunc(slow, func() { send(m) })
+				return
 			}
 			send(m)
 		},
@@ -210,9 +242,9 @@ func (n *testNode) start() {
 		c.t.Fatalf("open store: %v", err)
 	}
 	n.store = store
-	n.server = grpc.NewServer()
+	n.server = grpc.NewServer(transport.ServerOptions()...)
 	peerv1.RegisterPeerServer(n.server, peerService{network: n.network, node: n})
-	go n.server.Serve(n.lis)
+	go n.server.Serve(n.listener())
 }
 
 func (n *testNode) stop() {
@@ -237,7 +269,21 @@ func (n *testNode) crash() {
 	clone := n.fs.CrashClone(vfs.CrashCloneCfg{})
 	n.stop()
 	n.fs = clone
+	n.listen()
+}
+
+// listen makes a node that is not running reachable; until it starts, those who
+// dial it wait. A node that was only stopped refuses them.
+func (n *testNode) listen() {
+	n.cluster.mu.Lock()
+	defer n.cluster.mu.Unlock()
 	n.lis = bufconn.Listen(1 << 20)
+}
+
+func (n *testNode) listener() *bufconn.Listener {
+	n.cluster.mu.Lock()
+	defer n.cluster.mu.Unlock()
+	return n.lis
 }
 
 // powerCut is a crash that a failpoint will cause.
@@ -277,7 +323,7 @@ func (p *powerCut) restart() {
 	n.fail.Hook(nil)
 	n.stop()
 	n.fs = p.left
-	n.lis = bufconn.Listen(1 << 20)
+	n.listen()
 	n.cluster.isolate(n.id, false)
 	n.start()
 }

@@ -104,7 +104,7 @@ func TestCountersOfLeadership(t *testing.T) {
 		if other := c.nodes[nodeID(3)].store.Counters(); other.ElectionsWon != 1 {
 			t.Errorf("the new leader: %+v", other)
 		}
-		if err := g.store.restart(g); err != nil {
+		if err := g.store.restart(g, "test"); err != nil {
 			t.Fatal(err)
 		}
 		if got := g.store.Counters().GroupRestarts; got != 1 {

@@ -191,7 +191,7 @@ func (g *Group) fallSilent(farewell bool) {
 	voice := transport.Silent
 	if t := g.tenure.Load(); first && t != nil {
 		g.endTenure(t)
-		if farewell && g.idle(t) && g.nameSuccessor() {
+		if farewell && g.idle(t) && g.nameSuccessor(t) {
 			voice = transport.Farewell
 		}
 	}
@@ -205,11 +205,10 @@ func (g *Group) idle(t *tenure) bool {
 }
 
 // nameSuccessor asks raft for a transfer and waits for nothing.
-func (g *Group) nameSuccessor() bool {
-	conf := g.raft.GetConfiguration()
-	if conf.Error() != nil {
-		return false
+func (g *Group) nameSuccessor(t *tenure) bool {
+	v, err := g.fitVoter(t, "", "", true)
+	if err == nil {
+		g.transferTo(v)
 	}
-	voters, err := votersOf(conf.Configuration(), g.self)
-	return err == nil && g.askRaft(voters, "") == nil
+	return err == nil
 }

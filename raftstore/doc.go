@@ -60,6 +60,17 @@
 //   - S4: VerifyLeader counts answers to requests sent before the call. It is
 //     never called, nor are Barrier and Raft's lease; reads have their own index.
 //
+// # When raft does not go on
+//
+// Raft has states it cannot leave: an append pipeline that is wedged, a transfer
+// flag that stays set, a sleep of ten seconds that nothing ends, futures that
+// never resolve. Each known one is closed where it is: the transport offers no
+// pipeline and holds appends back while a follower is silent; leadership is
+// handed only to a voter that answers and has the log; no future is waited for.
+// Behind that, a watchdog looks for replicas that stand still without a visible
+// reason and cures them, in the end by a restart in place: the group is stopped,
+// checked as at boot and opened again, with everybody who waited told the truth.
+//
 // # Invariants
 //
 //   - RS1: the applied index is in the same batch as the effect of its entry.
@@ -83,10 +94,10 @@
 // # Goroutines and locks
 //
 // A Store runs the confirmer, the read workers, a sweeper for deadlines, the
-// flusher, the inspector of damaged tables, a sampler of Pebble's metrics and a
-// worker that hashes states. A Group runs watch (Raft's state), lead (the proposer)
-// and Raft's own. Callbacks of Write and Read run on the apply loop, a read worker,
-// the sweeper or the
+// flusher, the inspector of damaged tables, a sampler of Pebble's metrics, a worker
+// that hashes states, and the watchdog with at most one of its cures. A Group runs
+// watch (Raft's state), lead (the proposer) and Raft's own. Callbacks of Write and
+// Read run on the apply loop, a read worker, the sweeper or the
 // caller's goroutine. No lock is held while calling out, waiting or doing I/O;
 // each structure has one lock and none is taken inside another.
 package raftstore

@@ -42,6 +42,7 @@ type Group struct {
 	leaderless   atomic.Int64                        // clock.Mono at which the leader was lost, +1; 0 while there is one
 	transferring atomic.Bool
 	inRound      atomic.Bool // a confirm round with this group is open
+	applying     atomic.Bool // entries are being applied
 	// excisions counts what takes keys out of open snapshots of the state database.
 	// A read is good if it was the same before its snapshot and after its last key.
 	excisions atomic.Uint64
@@ -99,6 +100,7 @@ func (s *Store) open(rec shardmap.Record) (*Group, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("shard %d: start raft: %w", rec.Shard, err), g.trans.Close())
 	}
+	g.trans.SetCommitIndex(g.raft.CommitIndex)
 	g.raft.RegisterObserver(raft.NewObserver(g.observations, false, wantedObservation))
 	g.workers.Go(g.watch)
 	g.workers.Go(g.lead)
@@ -127,18 +129,23 @@ func (s *Store) raftConfig(g *Group) *raft.Config {
 // stop ends the group: no new work, transport first so that nothing is in the
 // air, then raft, then everybody who still waits is told.
 func (g *Group) stop() error {
+	return g.stopSaying(kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard))
+}
+
+// stopSaying is stop with another answer to those who wait.
+func (g *Group) stopSaying(why error) error {
 	close(g.closing)
 	g.endTenure(nil)
-	g.queue.close(kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard))
+	g.queue.close(why)
 	err := g.trans.Close()
 	if e := g.raft.Shutdown().Error(); e != nil {
 		err = errors.Join(err, e)
 	}
 	g.workers.Wait()
 	g.endTenure(nil) // the watch goroutine may have begun one in the meantime
-	g.queue.close(kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard))
+	g.queue.close(why)
 	g.waiters.abandon()
-	g.reads.close(kverr.New(kverr.Closed, "shard %d: the node is stopping", g.shard))
+	g.reads.close(why)
 	return err
 }
 
@@ -189,6 +196,7 @@ func (g *Group) Status() Status {
 	}
 	t := g.tenure.Load()
 	st.Ready = t != nil && t.ready.Load()
+	st.Restarts, st.LastRestart = g.store.history.of(g.shard)
 	return st
 }
 

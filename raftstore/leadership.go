@@ -71,12 +71,33 @@ func (g *Group) reconcile() {
 		g.endTenure(current)
 		current = nil
 	}
+	g.withdraw()
 	if leads && current == nil && !g.isClosing() {
 		g.tenure.Store(&tenure{term: term, over: make(chan struct{})})
 		g.store.counters.electionsWon.Add(1)
 		signal(g.elected)
 	}
 	g.reportLeader()
+}
+
+// withdraw tells the transport which leaderships are over: all of earlier terms,
+// and that of this one if this replica follows in it.
+func (g *Group) withdraw() {
+	term := g.raft.CurrentTerm() // before the state: it rises before a candidate leads
+	if g.raft.State() == raft.Follower {
+		g.trans.Withdraw(term)
+	} else {
+		g.trans.Withdraw(term - 1)
+	}
+}
+
+// retain tells the transport who the members are.
+func (g *Group) retain(conf raft.Configuration) {
+	members := make(map[raft.ServerID]bool, len(conf.Servers))
+	for _, srv := range conf.Servers {
+		members[srv.ID] = true
+	}
+	g.trans.Retain(func(id raft.ServerID) bool { return members[id] })
 }
 
 // endTenure stops serving: what waits is refused, what is in flight gets the

@@ -79,6 +79,8 @@ type Options struct {
 	// SnapshotBytesPerSecond limits what is sent to followers that need a snapshot,
 	// each. Default 64 MiB/s; negative is no limit.
 	SnapshotBytesPerSecond int64
+	// unwatched leaves the watchdogs out, to see in tests what they are good for.
+	unwatched bool
 	// DiskSilence and DiskExit are rule D1: for how long a log sync, or the oldest
 	// committed entry of a shard that is not applied, may be under way before the
 	// replicas concerned fall silent, so that others lead, and before Fatal is

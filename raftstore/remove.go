@@ -95,7 +95,9 @@ func (s *Store) recordOf(shard shardmap.ShardID, replica shardmap.ReplicaID) (sh
 // sweeper's work for it: raft may be waiting for a slow disk meanwhile.
 func (s *Store) stopUnregistered(g *Group) error {
 	stopped := make(chan error, 1)
-	s.restarts.Go(func() { stopped <- g.stop() })
+	why := &kverr.Error{Kind: kverr.Unavailable, Shard: uint64(g.shard),
+		Message: fmt.Sprintf("shard %d: its replica on this node is being restarted or removed", g.shard)}
+	s.restarts.Go(func() { stopped <- g.stopSaying(why) })
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {

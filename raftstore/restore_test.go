@@ -8,8 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc/test/bufconn"
-
 	"github.com/ringfort/ringfort/internal/failpoint"
 	"github.com/ringfort/ringfort/shardmap"
 )
@@ -18,7 +16,7 @@ import (
 func tinyLogs(c *testCluster) {
 	for _, n := range c.nodes {
 		n.stop()
-		n.lis = bufconn.Listen(1 << 20)
+		n.listen()
 	}
 	for _, n := range c.nodes {
 		n.opts = func(o *Options) {
@@ -154,7 +152,9 @@ func TestASnapshotsSourceMayCrash(t *testing.T) {
 				c.isolate(behind.id, false)
 				c.await("the crash", time.Minute, cut.struck)
 				cut.restart()
-				fill(t, c.leader(2), "late", 20)
+				next := c.leader(2)
+				c.await("its logs are within their bound", time.Minute, func() bool { return !next.store.logsFull.Load() })
+				fill(t, next, "late", 20)
 				c.agree(2)
 			})
 		})

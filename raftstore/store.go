@@ -39,7 +39,7 @@ type Store struct {
 	staging   *snapshot.Staging // of what peers send
 	sampler   *sampler
 	verifier  *verifier
-	loops     sync.WaitGroup // sweep, flusher, inspector
+	loops     sync.WaitGroup // sweep, flusher, inspector, watchdog
 	stopSweep chan struct{}
 	gate      sync.WaitGroup
 	stopGate  chan struct{}
@@ -48,6 +48,7 @@ type Store struct {
 	counters  struct {
 		entriesProposed, writesProposed, readRounds, readsConfirmed, electionsWon, overloaded atomic.Uint64
 		termChanges, groupRestarts                                                            atomic.Uint64
+		stuckTransfers, commitStalls, wedgedFollowers, laggingReplicas                        atomic.Uint64
 	}
 	dead     atomic.Bool   // Fatal was called: nothing may be acknowledged any more
 	died     chan struct{} // closed then
@@ -60,6 +61,9 @@ type Store struct {
 
 	births   chan struct{}  // capacity 1, full while a Create, restart or removal runs
 	restarts sync.WaitGroup // groups that restart stops
+
+	watchdog *watchdog
+	history  restartHistory
 
 	mu struct {
 		sync.RWMutex
@@ -78,7 +82,7 @@ func Open(o Options) (*Store, error) {
 	s := &Store{opts: o, births: make(chan struct{}, 1), stopSweep: make(chan struct{}), died: make(chan struct{}),
 		stopGate: make(chan struct{}), stopping: make(chan struct{}), closing: make(chan struct{})}
 	s.mu.groups = make(map[shardmap.ShardID]*Group)
-	s.flusher, s.inspector = newFlusher(s), newInspector(s)
+	s.flusher, s.inspector, s.watchdog = newFlusher(s), newInspector(s), newWatchdog(s)
 	if err := s.openDatabases(); err != nil {
 		return nil, err
 	}
@@ -88,6 +92,9 @@ func Open(o Options) (*Store, error) {
 	s.readers = newReadPool(o.ReadWorkers)
 	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run} {
 		s.loops.Go(loop)
+	}
+	if !o.unwatched {
+		s.loops.Go(s.watchdog.run)
 	}
 	s.gate.Go(newDiskGate(s).run)
 	o.Network.OnConfirm(s.confirm)
@@ -205,6 +212,10 @@ func (s *Store) Counters() Counters {
 		Overloaded:      s.counters.overloaded.Load(),
 		TermChanges:     s.counters.termChanges.Load(),
 		GroupRestarts:   s.counters.groupRestarts.Load(),
+		StuckTransfers:  s.counters.stuckTransfers.Load(),
+		CommitStalls:    s.counters.commitStalls.Load(),
+		WedgedFollowers: s.counters.wedgedFollowers.Load(),
+		LaggingReplicas: s.counters.laggingReplicas.Load(),
 		SyncTimes:       log.SyncTimes,
 
 		OldestPendingSync: s.log.OldestPendingSync(),
@@ -244,7 +255,7 @@ func (s *Store) HandOver(ctx context.Context) {
 			continue
 		}
 		wg.Go(func() {
-			if err := g.handOver(ctx, t, ""); err != nil {
+			if err := g.handOver(ctx, t, "", ""); err != nil {
 				s.opts.Logger.Warn("leadership not handed over", "shard", g.shard, "err", err)
 			}
 		})
@@ -280,6 +291,7 @@ func (s *Store) Stop(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.restarts.Wait()
+	s.watchdog.cures.Wait()
 	close(groupsStopped)
 	undertaker.Wait()
 	close(errs)
@@ -337,38 +349,6 @@ func (s *Store) register(g *Group) error {
 		return kverr.New(kverr.Closed, "raftstore: the store is stopped")
 	}
 	s.mu.groups[g.shard] = g
-	return nil
-}
-
-// restart replaces a group by a new one on the same replica, as if its node had
-// been restarted: a supervised way out of states that raft cannot leave. While it
-// runs the store does not have the shard.
-func (s *Store) restart(g *Group) error {
-	select { // a channel: who waits here may wait for long
-	case s.births <- struct{}{}:
-		defer func() { <-s.births }()
-	case <-s.stopping:
-		return nil
-	}
-	if !s.unregister(g) {
-		return nil // stopped or restarted meanwhile
-	}
-	s.opts.Logger.Warn("restarting a group in place", "shard", g.shard)
-	s.counters.groupRestarts.Add(1)
-	rec := g.Record()
-	if err := s.stopUnregistered(g); err != nil {
-		return err
-	}
-	fresh, err := s.open(rec)
-	if err != nil {
-		// The replica would be missing until the process restarts, so it restarts now.
-		err = fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
-		s.fatal(err)
-		return err
-	}
-	if err := s.register(fresh); err != nil {
-		return errors.Join(err, fresh.stop())
-	}
 	return nil
 }
 

@@ -55,6 +55,10 @@ type Status struct {
 	Version   uint64          // the shard's last version, as applied here
 	Leader    shardmap.NodeID // empty when unknown
 	Ready     bool            // leads, and its own term's first entry is applied
+	// Restarts is how often the replica was restarted in place since the process
+	// started, LastRestart why it was the last time.
+	Restarts    uint64
+	LastRestart string
 	// FirstIndex is the oldest index whose term the log still knows.
 	FirstIndex uint64
 	// LogBytes is the size of the log, negative while it is not known.
@@ -81,7 +85,12 @@ type Counters struct {
 	ReadsConfirmed  uint64 // reads they released
 	ElectionsWon    uint64
 	TermChanges     uint64 // seen by replicas here, of any role
-	GroupRestarts   uint64 // in place
+	GroupRestarts   uint64 // replicas restarted in place, whatever for
+	// What the watchdogs acted on (see watchdog).
+	StuckTransfers  uint64
+	CommitStalls    uint64
+	WedgedFollowers uint64
+	LaggingReplicas uint64
 	// SyncTimes are those of the log's syncs, probes of an idle disk included.
 	SyncTimes histogram.Snapshot
 	// OldestPendingSync is how long the oldest write has waited for the log's disk.

@@ -41,6 +41,10 @@ func addReplication(b *book, from Sources) {
 		"Rises without elections won anywhere: candidates cannot win.", func(s stores) float64 { return float64(s.TermChanges) })
 	s.counter("ringfort_raft_group_restarts_total", "Groups restarted in place to get out of a state that raft cannot leave.",
 		"Any is worth a look into the log.", func(s stores) float64 { return float64(s.GroupRestarts) })
+	s.counter("ringfort_raft_watchdog_actions_total", "Times a watchdog acted on a replica that stood still: it ended calls, handed over or restarted it.",
+		"Any is worth a look into the log, which gives the reason.", func(s stores) float64 {
+			return float64(s.StuckTransfers + s.CommitStalls + s.WedgedFollowers + s.LaggingReplicas)
+		})
 	s.counter("ringfort_raft_entries_proposed_total", "Log entries proposed by leaders here.",
 		"", func(s stores) float64 { return float64(s.EntriesProposed) })
 	s.counter("ringfort_raft_writes_proposed_total", "Writes in those entries.",

@@ -121,7 +121,9 @@ func (g *Group) AppendEntries(_ raft.ServerID, target raft.ServerAddress,
 	if isHeartbeat(args) {
 		return g.heartbeat(p, target, args, resp)
 	}
-	stop, err := g.admit(p)
+	// What waits for an outage to end must not keep megabytes of entries: to raft
+	// an append without them is one that had none to send, and it goes on from there.
+	stop, err := g.admit(p, func() { args.Entries = nil })
 	if err == nil {
 		r := route{lane: peerv1.Lane_LANE_LOG, patience: appendPatience, stop: stop,
 			limit: g.net.opts.HeartbeatTimeout + transferTime(trimEntries(args))}
@@ -225,6 +227,7 @@ func (g *Group) TimeoutNow(_ raft.ServerID, target raft.ServerAddress,
 		TimeoutNow: &peerv1.TimeoutNow{Protocol: uint32(args.ProtocolVersion)},
 	})
 	if err != nil {
+		g.lost(raft.ServerID(target))
 		return err
 	}
 	t := answer.GetTimeoutNowResult()

@@ -26,6 +26,14 @@ func (g *Group) Heard() Heard {
 	return g.mu.heard
 }
 
+// Receiving reports whether a snapshot for this replica is being received or
+// installed.
+func (g *Group) Receiving() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.mu.receiving
+}
+
 // hear takes note of a heartbeat; a later one of the same term may have been
 // overtaken, so the index only rises within a term.
 func (g *Group) hear(a *peerv1.AppendEntries) {

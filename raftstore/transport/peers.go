@@ -71,6 +71,19 @@ func (g *Group) PeerProgress(id raft.ServerID) (Progress, bool) {
 	return p.progress, true
 }
 
+// Followers calls fn with the record of each follower that this replica has sent
+// anything to in the term it leads, or led last. fn must not block.
+func (g *Group) Followers(fn func(raft.ServerID, Progress)) {
+	g.out.Lock()
+	defer g.out.Unlock()
+	for id, p := range g.out.peers {
+		p.mu.Lock()
+		progress := p.progress
+		p.mu.Unlock()
+		fn(id, progress)
+	}
+}
+
 // Interrupt ends, with an error, the calls to a follower that are in the air or
 // held back, so that raft begins afresh with it.
 func (g *Group) Interrupt(id raft.ServerID) {
@@ -158,8 +171,8 @@ func (p *peer) ready() (stop, revived <-chan struct{}, err error) {
 }
 
 // admit holds an append back while the follower is not known to be back, and
-// answers what ends the call that follows.
-func (g *Group) admit(p *peer) (stop <-chan struct{}, err error) {
+// answers what ends the call that follows. What is held back is unburdened first.
+func (g *Group) admit(p *peer, unburden func()) (stop <-chan struct{}, err error) {
 	p.mu.Lock()
 	p.progress.Asked, p.progress.Waiting = time.Now(), true
 	p.mu.Unlock()
@@ -168,6 +181,7 @@ func (g *Group) admit(p *peer) (stop <-chan struct{}, err error) {
 		if err != nil || revived == nil {
 			return stop, err
 		}
+		unburden()
 		select {
 		case <-revived:
 		case <-stop:
@@ -227,6 +241,18 @@ func (p *peer) alive(resp *raft.AppendEntriesResponse) {
 func (p *peer) contactLocked(term uint64) {
 	if term == p.progress.Term {
 		p.progress.Contact = time.Now()
+	}
+}
+
+// lost forgets the contact with a follower that just did not answer.
+func (g *Group) lost(id raft.ServerID) {
+	g.out.Lock()
+	p := g.out.peers[id]
+	g.out.Unlock()
+	if p != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.progress.Contact = time.Time{}
 	}
 }
 

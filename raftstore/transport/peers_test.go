@@ -112,9 +112,10 @@ func TestLive_Backoff_AppendsWaitForAHeartbeat(t *testing.T) {
 				}()
 				sent := make(chan time.Time)
 				failures := 0
+				entry := entriesUpTo(1, 8, 8)
 				raftSleeps := func() time.Duration { return 10 * time.Millisecond << max(min(failures, 12)-2, 0) }
 				go func() { // as raft's replicator does
-					for a.send(b, entriesUpTo(1, 8, 8)) != nil {
+					for a.send(b, entry) != nil {
 						failures++
 						time.Sleep(raftSleeps())
 					}
@@ -125,6 +126,9 @@ func TestLive_Backoff_AppendsWaitForAHeartbeat(t *testing.T) {
 				back := time.Now()
 				if late := (<-sent).Sub(back); late > 2200*time.Millisecond {
 					t.Errorf("the entry arrived %v after the peer was back", late)
+				}
+				if entry.Entries != nil {
+					t.Error("a held append keeps its entries in memory")
 				}
 				if failures > 3 {
 					t.Errorf("raft saw %d failures in one outage and would sleep %v", failures, raftSleeps())

@@ -47,7 +47,7 @@ func (g *Group) InstallSnapshot(_ raft.ServerID, target raft.ServerAddress,
 	}
 	g.net.counts.sending.Add(1)
 	defer g.net.counts.sending.Add(-1)
-	stop, err := g.admit(p)
+	stop, err := g.admit(p, func() {})
 	var result *peerv1.InstallSnapshotResult
 	if err == nil {
 		p.snapshot(true)
