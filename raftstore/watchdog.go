@@ -241,7 +241,7 @@ func (w *watchdog) examineFollowers(p *patient, now time.Time) {
 	last := g.raft.LastIndex()
 	g.trans.Followers(func(id raft.ServerID, f transport.Progress) {
 		alive := f.Term == term && time.Since(f.Contact) <= g.store.opts.ElectionTimeout
-		if !alive || f.Snapshot || f.Acked >= last && f.Committed >= p.commit {
+		if !alive || f.Snapshot || f.NoSpace || f.Acked >= last && f.Committed >= p.commit {
 			delete(p.followers, id)
 			return
 		}

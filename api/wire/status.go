@@ -33,6 +33,7 @@ var codeOf = map[kverr.Kind]codes.Code{
 	kverr.Internal:       codes.Internal,
 	kverr.Closed:         codes.Unavailable,
 	kverr.Conflict:       codes.AlreadyExists,
+	kverr.NoSpace:        codes.ResourceExhausted,
 }
 
 // StatusFromError returns the gRPC status error of an error, with the kv.v1.Error

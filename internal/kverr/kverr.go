@@ -34,6 +34,7 @@ const (
 	Internal       Kind = 13 // a bug, or a refused impossibility
 	Closed         Kind = 14 // the object was closed
 	Conflict       Kind = 15 // an admin call found something in the way
+	NoSpace        Kind = 16 // the disk is full: reads and deletes go on; free space, try again after RetryAfter
 )
 
 var kindNames = [...]string{
@@ -42,6 +43,7 @@ var kindNames = [...]string{
 	Expired: "request expired", StaleDuplicate: "stale duplicate", Deadline: "deadline exceeded",
 	NotInitialized: "cluster not initialized", WrongCluster: "wrong cluster", Format: "unknown format",
 	Internal: "internal error", Closed: "closed", Conflict: "conflict",
+	NoSpace: "no space",
 }
 
 // Kinds lists every kind but None, for tests that must cover all.
@@ -73,7 +75,7 @@ type Error struct {
 	Message    string        // what, where and what to do next, in one line
 	Shard      uint64        // the shard concerned
 	Node       string        // the node that said so
-	RetryAfter time.Duration // with Overloaded
+	RetryAfter time.Duration // with Overloaded and NoSpace
 	Err        error         // the cause, if any
 }
 

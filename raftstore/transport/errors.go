@@ -59,6 +59,8 @@ func refusalError(node shardmap.NodeID, m *peerv1.Message) error {
 		e.Message = "the node does not hold this replica"
 	case peerv1.Refusal_REFUSAL_CLOSED:
 		e.Message = "the replica is stopping"
+	case peerv1.Refusal_REFUSAL_NO_SPACE:
+		e.Kind, e.Message = kverr.NoSpace, "the replica's disk has no room for entries"
 	default:
 		e.Kind, e.Message = kverr.Internal, "the replica failed: "+m.GetDetail()
 	}

@@ -121,15 +121,7 @@ func (g *Group) AppendEntries(_ raft.ServerID, target raft.ServerAddress,
 	if isHeartbeat(args) {
 		return g.heartbeat(p, target, args, resp)
 	}
-	// What waits for an outage to end must not keep megabytes of entries: to raft
-	// an append without them is one that had none to send, and it goes on from there.
-	stop, err := g.admit(p, func() { args.Entries = nil })
-	if err == nil {
-		r := route{lane: peerv1.Lane_LANE_LOG, patience: appendPatience, stop: stop,
-			limit: g.net.opts.HeartbeatTimeout + transferTime(trimEntries(args))}
-		err = g.append(target, r, appendToProto(args), resp)
-	}
-	if err != nil {
+	if err := g.appendWhenRoom(p, target, args, resp); err != nil {
 		p.failed()
 		return err
 	}

@@ -18,6 +18,7 @@ type Network struct {
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
 	confirm atomic.Pointer[ConfirmFunc]
+	entries atomic.Pointer[EntriesFunc]
 	admit   atomic.Pointer[AdmitSnapshot]
 	turns   chan struct{} // one token for each snapshot being sent
 	counts  snapshotCounts

@@ -53,6 +53,9 @@ type Progress struct {
 	// Waiting tells that such an append is in the air or held back, Snapshot that
 	// a snapshot is on its way or waits for its turn; that has its own limits.
 	Waiting, Snapshot bool
+	// NoSpace tells that the follower last declined entries for want of disk space:
+	// it stands still and nothing here can help it.
+	NoSpace bool
 	// Failures counts what had no answer, snapshots too.
 	Failures uint64
 }
@@ -204,6 +207,12 @@ func (p *peer) failed() {
 	if p.revived == nil {
 		p.revived = make(chan struct{})
 	}
+}
+
+func (p *peer) full(declined bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.progress.NoSpace = declined
 }
 
 func (p *peer) snapshot(under bool) {

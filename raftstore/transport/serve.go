@@ -113,6 +113,10 @@ func (in *inbound) dispatch(m *peerv1.Message) {
 		in.refuse(q, peerv1.Refusal_REFUSAL_UNKNOWN_REPLICA, "")
 		return
 	}
+	if in.net.declines(m.GetAppend()) {
+		in.refuse(q, peerv1.Refusal_REFUSAL_NO_SPACE, "")
+		return
+	}
 	command, err := requestFromProto(ServerID(in.node, shardmap.ReplicaID(q.from)), m)
 	if err != nil {
 		in.refuse(q, peerv1.Refusal_REFUSAL_FAILED, err.Error())

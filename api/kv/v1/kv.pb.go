@@ -157,6 +157,9 @@ const (
 	ErrorKind_ERROR_KIND_CLOSED          ErrorKind = 14
 	// Of admin calls: the thing exists, or is in the way.
 	ErrorKind_ERROR_KIND_CONFLICT ErrorKind = 15
+	// Not applied: the leader's disk is almost full, and takes no new values.
+	// Reads and, for longer, deletes go on; retry_after_us says when to return.
+	ErrorKind_ERROR_KIND_NO_SPACE ErrorKind = 16
 )
 
 // Enum value maps for ErrorKind.
@@ -178,6 +181,7 @@ var (
 		13: "ERROR_KIND_INTERNAL",
 		14: "ERROR_KIND_CLOSED",
 		15: "ERROR_KIND_CONFLICT",
+		16: "ERROR_KIND_NO_SPACE",
 	}
 	ErrorKind_value = map[string]int32{
 		"ERROR_KIND_NONE":            0,
@@ -196,6 +200,7 @@ var (
 		"ERROR_KIND_INTERNAL":        13,
 		"ERROR_KIND_CLOSED":          14,
 		"ERROR_KIND_CONFLICT":        15,
+		"ERROR_KIND_NO_SPACE":        16,
 	}
 )
 
@@ -1962,7 +1967,7 @@ const file_kv_v1_kv_proto_rawDesc = "" +
 	"\x12OPERATION_KIND_PUT\x10\x02\x12\x19\n" +
 	"\x15OPERATION_KIND_DELETE\x10\x03\"\x04\b\x04\x10\x1f*.\n" +
 	"\tReadLevel\x12\x1b\n" +
-	"\x17READ_LEVEL_LINEARIZABLE\x10\x00\"\x04\b\x01\x10\a*\xbb\x03\n" +
+	"\x17READ_LEVEL_LINEARIZABLE\x10\x00\"\x04\b\x01\x10\a*\xd4\x03\n" +
 	"\tErrorKind\x12\x13\n" +
 	"\x0fERROR_KIND_NONE\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x1a\n" +
@@ -1980,7 +1985,8 @@ const file_kv_v1_kv_proto_rawDesc = "" +
 	"\x11ERROR_KIND_FORMAT\x10\f\x12\x17\n" +
 	"\x13ERROR_KIND_INTERNAL\x10\r\x12\x15\n" +
 	"\x11ERROR_KIND_CLOSED\x10\x0e\x12\x17\n" +
-	"\x13ERROR_KIND_CONFLICT\x10\x0f\"\x04\b\x10\x10(*X\n" +
+	"\x13ERROR_KIND_CONFLICT\x10\x0f\x12\x17\n" +
+	"\x13ERROR_KIND_NO_SPACE\x10\x10\"\x04\b\x11\x10(*X\n" +
 	"\bServedBy\x12\x19\n" +
 	"\x15SERVED_BY_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10SERVED_BY_LEADER\x10\x01\x12\x15\n" +

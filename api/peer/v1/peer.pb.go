@@ -91,6 +91,8 @@ const (
 	Refusal_REFUSAL_CLOSED Refusal = 3
 	// Raft answered with an error.
 	Refusal_REFUSAL_FAILED Refusal = 4
+	// The disk has no room for entries; try again later.
+	Refusal_REFUSAL_NO_SPACE Refusal = 5
 )
 
 // Enum value maps for Refusal.
@@ -101,6 +103,7 @@ var (
 		2: "REFUSAL_UNKNOWN_REPLICA",
 		3: "REFUSAL_CLOSED",
 		4: "REFUSAL_FAILED",
+		5: "REFUSAL_NO_SPACE",
 	}
 	Refusal_value = map[string]int32{
 		"REFUSAL_NONE":            0,
@@ -108,6 +111,7 @@ var (
 		"REFUSAL_UNKNOWN_REPLICA": 2,
 		"REFUSAL_CLOSED":          3,
 		"REFUSAL_FAILED":          4,
+		"REFUSAL_NO_SPACE":        5,
 	}
 )
 
@@ -2393,13 +2397,14 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x10LANE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fLANE_CONTROL\x10\x01\x12\f\n" +
 	"\bLANE_LOG\x10\x02\x12\r\n" +
-	"\tLANE_BULK\x10\x03*r\n" +
+	"\tLANE_BULK\x10\x03*\x88\x01\n" +
 	"\aRefusal\x12\x10\n" +
 	"\fREFUSAL_NONE\x10\x00\x12\x10\n" +
 	"\fREFUSAL_BUSY\x10\x01\x12\x1b\n" +
 	"\x17REFUSAL_UNKNOWN_REPLICA\x10\x02\x12\x12\n" +
 	"\x0eREFUSAL_CLOSED\x10\x03\x12\x12\n" +
-	"\x0eREFUSAL_FAILED\x10\x042\x87\x04\n" +
+	"\x0eREFUSAL_FAILED\x10\x04\x12\x14\n" +
+	"\x10REFUSAL_NO_SPACE\x10\x052\x87\x04\n" +
 	"\x04Peer\x124\n" +
 	"\bExchange\x12\x11.peer.v1.Envelope\x1a\x11.peer.v1.Envelope(\x010\x01\x12C\n" +
 	"\fSendSnapshot\x12\x16.peer.v1.SnapshotChunk\x1a\x17.peer.v1.SnapshotAnswer(\x010\x01\x12<\n" +
