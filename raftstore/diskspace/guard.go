@@ -88,6 +88,7 @@ func (g *Guard) Start() {
 	if g.unknown.Load() {
 		return
 	}
+	g.look()
 	g.findBallast()
 	g.started.Store(true)
 	g.loop.Go(g.run)
