@@ -23,6 +23,9 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrOverloaded: a bounded queue of the server stayed full.
 	ErrOverloaded = errors.New("overloaded")
+	// ErrNoSpace: the disk of the key's leader is full. Reads go on, deletes do for
+	// longer; a put is taken again when somebody has freed space.
+	ErrNoSpace = errors.New("no space left on the leader's disk")
 	// ErrInDoubt: the write may or may not have been applied.
 	ErrInDoubt = errors.New("outcome unknown")
 	// ErrTimeout: the call's time ran out. It is context.DeadlineExceeded too.
@@ -65,7 +68,7 @@ type Error struct {
 	// Shard and Node are where the last word came from; 0 and "" when unknown.
 	Shard uint64
 	Node  string
-	// RetryAfter is when an overloaded server would like to be asked again.
+	// RetryAfter is when an overloaded or full server would like to be asked again.
 	RetryAfter time.Duration
 	// Err is the last thing that went wrong, nil when Kind says it all.
 	Err error

@@ -21,6 +21,7 @@ const (
 	stepElsewhere             // pause, then ask another replica
 	stepLater                 // pause, then ask again
 	stepRenew                 // the identity's time was over: once more with a new one
+	stepTell                  // it may take long to get better: tell the caller, unless an earlier attempt is in doubt
 	stepPatient               // the same node will say so again: give up when all have
 )
 
@@ -51,6 +52,7 @@ var rules = map[kverr.Kind]rule{
 	kverr.Format:         {is: ErrFormat, next: stepPatient},
 	kverr.Internal:       {is: ErrInternal, next: stepGiveUp},
 	kverr.Conflict:       {is: ErrInternal, next: stepGiveUp},
+	kverr.NoSpace:        {is: ErrNoSpace, next: stepTell},
 }
 
 // settle decides what follows the end of an attempt.
@@ -100,6 +102,13 @@ func (d *driver) proceed(c *call, r rule) {
 	case stepLater:
 		c.avoid = nil
 		d.wait(c, retryAfter(c.last))
+	case stepTell:
+		if !c.doubt {
+			d.giveUp(c, r.is)
+			return
+		}
+		c.avoid = nil
+		d.wait(c, retryAfter(c.last)) // only the server can settle the doubt
 	case stepElsewhere:
 		c.avoid = refusing
 		if c.try.event == eventAnswered {

@@ -400,3 +400,41 @@ func TestP8_StuckShardDelaysOnlyItself(t *testing.T) {
 		}
 	})
 }
+
+// A full disk does not get better by waiting a little: the caller is told at once,
+// unless an earlier attempt is in doubt, which only the server can settle.
+func TestNoSpaceIsReportedAtOnceUnlessInDoubt(t *testing.T) {
+	full := func(op *kvv1.Operation) *kvv1.Answer {
+		a := refusal(op, kvv1.ErrorKind_ERROR_KIND_NO_SPACE)
+		a.Error.RetryAfterUs = 1_000_000
+		return a
+	}
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.nodes[0].script(func(_ *fakeSession, op *kvv1.Operation) *kvv1.Answer { return full(op) })
+		c := w.open("n1:7400")
+		start := time.Now()
+		_, err := c.Put(within(t, 5*time.Second), "a", nil)
+		var e *Error
+		if !errors.As(err, &e) || e.Kind != ErrNoSpace || e.InDoubt || e.RetryAfter != time.Second || time.Since(start) > time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		tries := 0
+		w.nodes[0].script(func(_ *fakeSession, op *kvv1.Operation) *kvv1.Answer {
+			switch tries++; tries {
+			case 1:
+				return refusal(op, kvv1.ErrorKind_ERROR_KIND_OUTCOME_UNKNOWN)
+			case 2, 3:
+				return full(op)
+			}
+			return &kvv1.Answer{Id: op.GetId(), Version: 7, Repeated: true}
+		})
+		c := w.open("n1:7400")
+		if version, err := c.Put(within(t, 5*time.Second), "a", nil); err != nil || tries != 4 {
+			t.Errorf("%v, %v after %d tries; want the answer of the first attempt", version, err, tries)
+		}
+	})
+}

@@ -164,6 +164,7 @@ func (n *Node) openStore() error {
 		Fatal:  n.deps.Fatal,
 		Events: raftstore.Events{Leader: n.leader, Applied: func(shardmap.ShardID) { nudge(n.applied) }},
 	}
+	options.LowSpaceBytes, options.BallastBytes = n.cfg.LowSpace, n.cfg.BallastSize
 	if options.SnapshotBytesPerSecond = n.cfg.SnapshotRate; n.cfg.SnapshotRate == 0 {
 		options.SnapshotBytesPerSecond = -1
 	}

@@ -124,7 +124,7 @@ func (s *Store) writeBirths(records []shardmap.Record) error {
 	s.opts.Failpoints.Hit(failpoint.BirthWritten)
 	// Before the flush the records are nowhere but in memory, and a log whose
 	// record was lost could not be replayed.
-	if err := s.state.Flush(); err != nil {
+	if err := s.flush(); err != nil {
 		return fmt.Errorf("raftstore: flush records: %w", err)
 	}
 	s.opts.Failpoints.Hit(failpoint.BirthFlushed)

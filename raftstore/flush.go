@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/ringfort/ringfort/internal/failpoint"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/diskspace"
 )
 
 const (
@@ -17,6 +19,8 @@ const (
 	// cutStep is the least that a log is cut by while there is room: a truncation
 	// is a range tombstone that has to be written, flushed and compacted too.
 	cutStep = 4 << 20
+	// pressedKeep is what each shard keeps for followers while disk space is low.
+	pressedKeep = 1 << 20
 	// keptEntries stay in a log however large they are (rule L5): a follower that
 	// is a breath behind must not need a snapshot.
 	keptEntries = 64
@@ -34,6 +38,7 @@ const (
 type flusher struct {
 	store   *Store
 	flushed chan struct{} // capacity 1: the state database has flushed
+	pressed chan struct{} // capacity 1: disk space has become low
 
 	last     time.Time // when the last flush of ours began
 	lastSize uint64    // log bytes appended until then
@@ -52,7 +57,7 @@ type expiringPin struct {
 }
 
 func newFlusher(s *Store) *flusher {
-	return &flusher{store: s, flushed: make(chan struct{}, 1), dirty: true}
+	return &flusher{store: s, flushed: make(chan struct{}, 1), pressed: make(chan struct{}, 1), dirty: true}
 }
 
 // flushEnded is called by Pebble, with its locks held.
@@ -93,6 +98,8 @@ func (f *flusher) run() {
 			return
 		case <-f.flushed:
 			f.cut()
+		case <-f.pressed:
+			f.flush()
 		case now := <-tick.C:
 			f.unpin(now)
 			f.look()
@@ -119,10 +126,19 @@ func (f *flusher) look() {
 		f.judge()
 		return
 	}
-	f.last, f.lastSize, f.dirty = time.Now(), appended, false
+	f.flush()
+}
+
+// flush flushes now and cuts the logs, unless the disk has no room for tables.
+func (f *flusher) flush() {
+	if f.store.space.InReserve() {
+		f.judge()
+		return
+	}
+	f.last, f.lastSize, f.dirty = time.Now(), f.store.log.Stats().Bytes, false
 	f.store.opts.Failpoints.Hit(failpoint.FlushBegun)
 	if err := f.store.flush(); err != nil {
-		// A store that dies stops the scheduler; one that stops flushes by itself.
+		// A store that dies or stops ends the scheduler; a stop flushes by itself.
 		f.store.opts.Logger.Warn("flushing the state", "err", err)
 		return
 	}
@@ -145,7 +161,11 @@ func (f *flusher) retained(groups int) int64 {
 	}
 	// Half of the node's allowance, so that the other half is for what is not
 	// durable yet and for the step between two cuts.
-	return min(o.LogBytesPerShard, o.MaxLogBytes/2/int64(groups))
+	keep := min(o.LogBytesPerShard, o.MaxLogBytes/2/int64(groups))
+	if f.store.space.Level() > diskspace.OK {
+		keep = min(keep, pressedKeep)
+	}
+	return keep
 }
 
 // cut shortens every log that is longer than it may be, up to what is durable.
@@ -192,10 +212,29 @@ func (g *Group) truncate(keep int64) error {
 	return g.log.Truncate(upTo)
 }
 
-// flush makes the state durable unless the store is dead or dies of it. The state
-// database has no log of its own: what is not flushed is replayed from the Raft
-// log at the next start.
+// flush makes the state durable unless the store is dead, dies of it or stops. The
+// state database has no log of its own: what is not flushed is replayed from the
+// Raft log at the next start. On a full disk it waits for space.
 func (s *Store) flush() error {
+	select {
+	case <-s.stopping:
+		return kverr.New(kverr.Closed, "raftstore: the store stops and flushes by itself")
+	default:
+		return s.flushUntil(s.stopping)
+	}
+}
+
+// lastFlush is that of a stop. It ends with ctx, and does not begin on a disk without
+// room.
+func (s *Store) lastFlush(ctx context.Context) error {
+	if s.space.InReserve() {
+		s.opts.Logger.Warn("no disk space to flush the state; the next start replays it", "dir", s.opts.Dir)
+		return nil
+	}
+	return s.flushUntil(ctx.Done())
+}
+
+func (s *Store) flushUntil(end <-chan struct{}) error {
 	if s.dead.Load() {
 		return kverr.New(kverr.Internal, "raftstore: the store has failed; the next start replays the state")
 	}
@@ -208,5 +247,7 @@ func (s *Store) flush() error {
 		return nil
 	case <-s.died:
 		return kverr.New(kverr.Internal, "raftstore: the state could not be flushed; the next start replays it")
+	case <-end:
+		return kverr.New(kverr.Closed, "raftstore: the store stopped before the state was flushed; the next start replays it")
 	}
 }

@@ -88,6 +88,13 @@ type Options struct {
 	// disks look like broken ones.
 	DiskSilence time.Duration
 	DiskExit    time.Duration
+	// LowSpaceBytes is the free space on the disk of Dir below which leaders here
+	// refuse puts; below half of it they refuse deletes, and followers decline
+	// entries. 0: 5 % of the disk, at least 16 MiB and at most 4 GiB; negative: never.
+	LowSpaceBytes int64
+	// BallastBytes is the size of a file in Dir that is thrown off at the first write
+	// that meets a full disk. 0: 1 % of the disk, at most 256 MiB; negative: none.
+	BallastBytes int64
 	// BeforeSync and BeforeApply inject delays and hangs in tests (M1): before each
 	// synced commit of the log, and before each state batch of a shard. They may
 	// block and must not call back into the store. Nil in production.

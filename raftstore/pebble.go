@@ -18,7 +18,7 @@ import (
 // closes a trap of that layout.
 func (s *Store) stateOptions() *pebble.Options {
 	o := &pebble.Options{
-		FS:                          idleWhenDead{s.opts.FS, s},
+		FS:                          idleWhenDead{s.space.FS(), s},
 		Cache:                       s.cache,
 		FileCache:                   s.files,
 		FormatMajorVersion:          pebble.FormatNewest, // the default is the oldest: no excise

@@ -28,6 +28,10 @@ func (g *Group) Propose(w *Write) {
 		c.refuse(phaseWaiting, g.unavailable())
 		return
 	}
+	if err := g.admitsAll(w.Ops); err != nil {
+		c.refuse(phaseWaiting, err)
+		return
+	}
 	if g.store.logsFull.Load() {
 		g.store.counters.overloaded.Add(uint64(len(w.Ops)))
 		c.refuse(phaseWaiting, &kverr.Error{Kind: kverr.Overloaded, Shard: uint64(g.shard), RetryAfter: logsFullRetry,

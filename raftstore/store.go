@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/diskspace"
 	"github.com/ringfort/ringfort/raftstore/logstore"
 	"github.com/ringfort/ringfort/raftstore/snapshot"
 	"github.com/ringfort/ringfort/shardmap"
@@ -26,6 +27,7 @@ const sweepEvery = 20 * time.Millisecond
 // Safe for concurrent use.
 type Store struct {
 	opts  Options
+	space *diskspace.Guard
 	cache *pebble.Cache
 	files *pebble.FileCache
 	state *pebble.DB
@@ -97,7 +99,9 @@ func Open(o Options) (*Store, error) {
 		s.loops.Go(s.watchdog.run)
 	}
 	s.gate.Go(newDiskGate(s).run)
+	s.space.Start()
 	o.Network.OnConfirm(s.confirm)
+	o.Network.OnEntries(s.takesEntries)
 	o.Network.OnSnapshot(s.admitSnapshot)
 	if err := s.boot(); err != nil {
 		return nil, errors.Join(err, s.Stop(context.Background()))
@@ -106,10 +110,15 @@ func Open(o Options) (*Store, error) {
 }
 
 func (s *Store) openDatabases() (err error) {
-	fs, dir := s.opts.FS, s.opts.Dir
-	if err := makeDurableDirs(fs, dir); err != nil {
+	dir := s.opts.Dir
+	if err := makeDurableDirs(s.opts.FS, dir); err != nil {
 		return err
 	}
+	s.space = diskspace.New(diskspace.Options{
+		FS: s.opts.FS, Dir: dir, LowBytes: s.opts.LowSpaceBytes, BallastBytes: s.opts.BallastBytes,
+		Changed: s.spaceChanged, Logger: s.opts.Logger,
+	})
+	fs := s.space.FS()
 	s.cache = pebble.NewCache(s.opts.CacheBytes)
 	s.files = pebble.NewFileCache(4, 1024)
 	s.log, err = logstore.Open(logstore.Options{
@@ -142,7 +151,7 @@ func (s *Store) openSnapshots(options *pebble.Options) (err error) {
 		Failpoints: s.opts.Failpoints,
 	})
 	s.staging, err = snapshot.OpenStaging(snapshot.StagingOptions{
-		FS: s.opts.FS, Dir: s.opts.FS.PathJoin(s.opts.Dir, "staging"), Nonce: s.opts.Nonce,
+		FS: s.space.FS(), Dir: s.opts.FS.PathJoin(s.opts.Dir, "staging"), Nonce: s.opts.Nonce,
 		TableFormat: uint32(s.state.TableFormat()), Logger: s.opts.Logger, Failpoints: s.opts.Failpoints,
 	})
 	return err
@@ -303,8 +312,9 @@ func (s *Store) Stop(ctx context.Context) error {
 	s.readers.close()
 	s.verifier.close()
 	if !s.dead.Load() {
-		err = errors.Join(err, s.flush())
+		err = errors.Join(err, s.lastFlush(ctx))
 	}
+	s.space.Close()
 	close(s.closing)
 	s.sampler.close() // it may have waited for what closing lets go on
 	err = errors.Join(err, s.state.Close(), s.log.Close())

@@ -63,6 +63,10 @@ type Config struct {
 	MaxLogBytes, LogBytesPerShard int64
 	// FlushInterval bounds how long a change of state may be in the logs only.
 	FlushInterval time.Duration
+	// LowSpace is the free disk space below which this node takes no new values; 0
+	// is a share of the disk, -1 never. BallastSize is that of the file that is
+	// thrown off when the disk is full; 0 is a share of the disk, -1 none.
+	LowSpace, BallastSize int64
 	// SnapshotRate is the bytes per second sent of snapshots, 0 for no limit.
 	SnapshotRate int64
 	// StopTimeout bounds a graceful stop; then the node goes without grace.
@@ -120,6 +124,12 @@ func (c *Config) faults() []string {
 	f.bytes("--max-log-bytes", c.MaxLogBytes, 8<<20, 1<<40)
 	f.bytes("--log-bytes-per-shard", c.LogBytesPerShard, 64<<10, 1<<40)
 	f.duration("--flush-interval", c.FlushInterval, 100*time.Millisecond, time.Hour)
+	if c.LowSpace > 0 {
+		f.bytes("--low-space", c.LowSpace, 1<<20, 1<<40)
+	}
+	if c.BallastSize > 0 {
+		f.bytes("--ballast-size", c.BallastSize, 1<<20, 1<<40)
+	}
 	if c.SnapshotRate != 0 {
 		f.bytes("--snapshot-rate", c.SnapshotRate, 64<<10, 1<<40)
 	}

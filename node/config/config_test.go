@@ -81,6 +81,17 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%q: %v; want %q", text, err, fault)
 		}
 	}
+	for text, want := range map[string]int64{"auto": 0, "off": -1, "512MiB": 512 << 20} {
+		c, err := parse(nil, "--low-space", text, "--ballast-size", text)
+		if err != nil || c.LowSpace != want || c.BallastSize != want {
+			t.Errorf("%q: %+v, %v; want %d", text, c, err, want)
+		}
+	}
+	for text, fault := range map[string]string{"0": "nor auto or off", "some": "nor auto or off", "1KiB": "from 1048576 to"} {
+		if _, err := parse(nil, "--low-space", text); err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%q: %v; want %q", text, err, fault)
+		}
+	}
 	if c, err := parse(nil, "--snapshot-rate", "0"); err != nil || c.SnapshotRate != 0 {
 		t.Errorf("no limit: %+v, %v", c, err)
 	}

@@ -77,6 +77,12 @@ var settings = []setting{
 		set: duration(func(c *Config) *time.Duration { return &c.FlushInterval })},
 	{name: "snapshot-rate", value: "SIZE", def: "64MiB", help: "bytes per second that this node sends of snapshots; 0 is no limit",
 		set: size(func(c *Config) *int64 { return &c.SnapshotRate })},
+	{name: "low-space", value: "SIZE", def: "auto",
+		help: "free disk space below which puts are refused, deletes below half of it; auto is 5 % of the disk, 16MiB to 4GiB; off is never",
+		set:  sizeOrWord(func(c *Config) *int64 { return &c.LowSpace })},
+	{name: "ballast-size", value: "SIZE", def: "auto",
+		help: "file that is thrown off when the disk is full, to live on; auto is 1 % of the disk, at most 256MiB; off is none",
+		set:  sizeOrWord(func(c *Config) *int64 { return &c.BallastSize })},
 	{name: "stop-timeout", value: "DURATION", def: "10s", help: "bound on a graceful stop",
 		set: duration(func(c *Config) *time.Duration { return &c.StopTimeout })},
 }
@@ -133,6 +139,24 @@ func size(field func(*Config) *int64) func(*Config, string) error {
 			return nil
 		}
 		return fmt.Errorf("%q is no size, such as 64MiB or 1GiB", v)
+	}
+}
+
+// sizeOrWord takes a size, auto (0) or off (-1).
+func sizeOrWord(field func(*Config) *int64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		switch v {
+		case "auto":
+			*field(c) = 0
+			return nil
+		case "off":
+			*field(c) = -1
+			return nil
+		}
+		if err := size(field)(c, v); err != nil || *field(c) == 0 {
+			return fmt.Errorf("%q is no size, such as 64MiB or 1GiB, nor auto or off", v)
+		}
+		return nil
 	}
 }
 

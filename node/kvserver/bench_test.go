@@ -185,6 +185,7 @@ type instant struct {
 
 func (g *instant) Propose(w *raftstore.Write)          { w.Done(g.results[:len(w.Ops)], 7, nil) }
 func (g *instant) Get(r *raftstore.Read)               { r.Done(g.values[:len(r.Keys)], 7, nil) }
+func (g *instant) Admits(state.OpKind) error           { return nil }
 func (g *instant) Record() shardmap.Record             { return g.record }
 func (g *instant) Leader() (shardmap.LeaderHint, bool) { return shardmap.LeaderHint{}, false }
 

@@ -61,6 +61,7 @@ func (s *Server) dispatch(ctx context.Context, p *plan, in part) {
 		t.add(i, op.Kind, deadline)
 	}
 	for i := range p.targets {
+		withhold(p, &p.targets[i], in)
 		s.handOver(&p.targets[i], in)
 	}
 	s.refuse(p.refused, in)

@@ -71,6 +71,9 @@ type fakeGroup struct {
 	data    map[string]raftstore.Value
 	version uint64
 
+	noPuts    error // what Admits answers
+	noDeletes error
+
 	onWrite func(*raftstore.Write) // replaces the default; runs without the lock
 	onRead  func(*raftstore.Read)
 	writes  []int // operations per Write
@@ -111,6 +114,15 @@ func (g *fakeGroup) apply(w *raftstore.Write) {
 	}
 	g.mu.Unlock()
 	w.Done(results, version, nil)
+}
+
+func (g *fakeGroup) Admits(kind state.OpKind) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if kind == state.OpDelete {
+		return g.noDeletes
+	}
+	return g.noPuts
 }
 
 func (g *fakeGroup) Get(r *raftstore.Read) {

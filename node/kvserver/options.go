@@ -10,6 +10,7 @@ import (
 	"github.com/ringfort/ringfort/internal/clock"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore"
+	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -28,6 +29,8 @@ type Shards interface {
 type Group interface {
 	Propose(*raftstore.Write)
 	Get(*raftstore.Read)
+	// Admits says whether the disk has room for an operation of this kind.
+	Admits(state.OpKind) error
 	// Record is the shard's record as last applied here.
 	Record() shardmap.Record
 	// Leader is the leader as this replica sees it, false while it knows none.

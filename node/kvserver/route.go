@@ -5,6 +5,7 @@ import (
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -47,6 +48,31 @@ func (t *target) add(index int, kind kvv1.OperationKind, deadline time.Time) {
 	if deadline.After(t.deadline) {
 		t.deadline = deadline
 	}
+}
+
+// withhold refuses the writes that the leader's disk has no room for, one by one:
+// deletes go on longer than puts do.
+func withhold(p *plan, t *target, in part) {
+	if len(t.writes) == 0 {
+		return
+	}
+	puts, deletes := t.group.Admits(state.OpPut), t.group.Admits(state.OpDelete)
+	if puts == nil && deletes == nil {
+		return
+	}
+	admitted := t.writes[:0]
+	for _, index := range t.writes {
+		op, err := in.ops[index], puts
+		if op.Kind == kvv1.OperationKind_OPERATION_KIND_DELETE {
+			err = deletes
+		}
+		if err == nil {
+			admitted = append(admitted, index)
+			continue
+		}
+		p.refuse(int(index), err, redirect{shard: t.shard, slot: shardmap.SlotOf(op.Key)})
+	}
+	t.writes = admitted
 }
 
 // reset forgets the part but keeps the room.

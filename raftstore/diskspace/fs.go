@@ -73,7 +73,7 @@ type guardedFile struct {
 
 // Write implements vfs.File.
 func (f *guardedFile) Write(p []byte) (int, error) {
-	if f.table && f.guard.inReserve() {
+	if f.table && f.guard.InReserve() {
 		return 0, f.guard.noRoom("write", f.name)
 	}
 	n, err := f.File.Write(p)
@@ -99,15 +99,15 @@ func (f *guardedFile) Preallocate(offset, length int64) error {
 	return err
 }
 
-// inReserve reports whether the free space is down to what tables may not have.
-func (g *Guard) inReserve() bool {
+// InReserve reports whether the free space is down to what tables may not have.
+func (g *Guard) InReserve() bool {
 	return g.started.Load() && g.free.Load() < g.limits.Load().reserve
 }
 
 // awaitRoom lets a new table wait for a while. Pebble repeats a flush that failed
 // at once, so this is also what keeps it from spinning.
 func (g *Guard) awaitRoom(name string) error {
-	if !g.inReserve() {
+	if !g.InReserve() {
 		return nil
 	}
 	tick := time.NewTicker(tableRecheck)
@@ -118,7 +118,7 @@ func (g *Guard) awaitRoom(name string) error {
 		select {
 		case <-tick.C:
 			g.look()
-			if !g.inReserve() {
+			if !g.InReserve() {
 				return nil
 			}
 		case <-patience.C:

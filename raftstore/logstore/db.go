@@ -203,13 +203,10 @@ func (d *DB) Close() error {
 	d.users.Wait()
 	close(d.stop)
 	d.workers.Wait()
-	var err error
 	if d.alive() {
-		if err = d.marks.write(); err != nil {
-			d.fail(err)
-		}
+		d.refreshMarks()
 	}
-	err = d.pebble.Close()
+	err := d.pebble.Close()
 	if !d.alive() {
 		err = errors.Join(d.unanswered(), err)
 	}

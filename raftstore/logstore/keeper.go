@@ -1,6 +1,10 @@
 package logstore
 
-import "time"
+import (
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
 
 const markInterval = time.Second
 
@@ -15,8 +19,7 @@ func (d *DB) keep() {
 		}
 		select {
 		case <-changed:
-			if err := d.marks.write(); err != nil {
-				d.fail(err)
+			if !d.refreshMarks() {
 				return
 			}
 			d.measure()
@@ -29,6 +32,22 @@ func (d *DB) keep() {
 			return
 		}
 	}
+}
+
+// refreshMarks writes the high-water mark. On a full disk it lags behind, as it may,
+// and is tried again a second later. It returns false when the database is dead.
+func (d *DB) refreshMarks() bool {
+	err := d.marks.write()
+	switch {
+	case err == nil:
+		return true
+	case vfs.IsNoSpaceError(err):
+		d.opts.Logger.Warn("the disk is full: the high-water mark cannot be refreshed", "err", err)
+		d.marks.tell()
+		return true
+	}
+	d.fail(err)
+	return false
 }
 
 // truncated tells the sweeper that space can be had.

@@ -66,6 +66,7 @@ var kinds = []struct {
 	{client.ErrTooLarge, "too_large"},
 	{client.ErrInvalid, "invalid"},
 	{client.ErrOverloaded, "overloaded"},
+	{client.ErrNoSpace, "no_space"},
 	{client.ErrUnavailable, "unavailable"},
 	{client.ErrExpired, "expired"},
 	{client.ErrTimeout, "timeout"},

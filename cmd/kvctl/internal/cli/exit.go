@@ -26,6 +26,7 @@ const (
 	exitUnhealthy       = 9
 	exitDiffer          = 10
 	exitUnverified      = 11
+	exitNoSpace         = 12
 	exitInterrupted     = 130
 )
 
@@ -43,9 +44,10 @@ const exitCodesHelp = `Exit codes of kvctl:
     9  unhealthy: --verify-only found differences, a cluster does not serve all keys
    10  replicas differ: cluster verify found replicas of a shard that are not equal
    11  not verified: cluster verify could not compare all replicas; none differ so far
+   12  no space: the disk of the key's leader is full; reads and deletes go on
   130  interrupted
 
-With 3, 4, 5 and 6 a write was certainly not applied. After 7, read the key to
+With 3, 4, 5, 6 and 12 a write was certainly not applied. After 7, read the key to
 find out, or repeat the command: writing the same value again does no harm. The
 message of an interrupted command says if a write is in doubt.`
 
@@ -105,6 +107,7 @@ var exitTable = []struct {
 	{exitNotFound, []error{client.ErrNotFound, local.ErrNoCluster, local.ErrUnknownNode}},
 	{exitConflict, []error{kverr.Conflict, local.ErrNotRunning}},
 	{exitUnavailable, []error{client.ErrUnavailable, client.ErrOverloaded, client.ErrNotInitialized}},
+	{exitNoSpace, []error{client.ErrNoSpace, kverr.NoSpace}},
 	{exitUnavailable, []error{kverr.Unavailable, kverr.Overloaded, kverr.NotLeader, kverr.WrongShard}},
 	{exitUnavailable, []error{kverr.NotInitialized, kverr.Closed}},
 	{exitTimeout, []error{client.ErrTimeout, kverr.Deadline}},

@@ -42,6 +42,7 @@ func TestK2_ExitCodes(t *testing.T) {
 		{"too large", clientError(client.ErrTooLarge, false, nil), exitUsage},
 		{"unavailable", clientError(client.ErrUnavailable, false, nil), exitUnavailable},
 		{"overloaded", clientError(client.ErrOverloaded, false, nil), exitUnavailable},
+		{"no space", clientError(client.ErrNoSpace, false, kverr.New(kverr.NoSpace, "x")), exitNoSpace},
 		{"not initialized", clientError(client.ErrNotInitialized, false, nil), exitUnavailable},
 		{"timeout", clientError(client.ErrTimeout, false, nil), exitTimeout},
 		{"timeout, slow answer", clientError(client.ErrTimeout, false, kverr.New(kverr.Deadline, "x")), exitTimeout},
@@ -71,6 +72,7 @@ func TestK2_ExitCodes(t *testing.T) {
 		kverr.Expired: exitOther, kverr.StaleDuplicate: exitOther, kverr.Deadline: exitTimeout,
 		kverr.NotInitialized: exitUnavailable, kverr.WrongCluster: exitOther, kverr.Format: exitOther,
 		kverr.Internal: exitOther, kverr.Closed: exitUnavailable, kverr.Conflict: exitConflict,
+		kverr.NoSpace: exitNoSpace,
 	}
 	for _, kind := range kverr.Kinds() {
 		code, listed := want[kind]
@@ -95,7 +97,7 @@ func TestInterruptOutranksWhatItCaused(t *testing.T) {
 func TestHelpListsEveryExitCode(t *testing.T) {
 	for _, code := range []int{
 		exitOK, exitOther, exitUsage, exitNotFound, exitConflict, exitUnavailable, exitTimeout,
-		exitOutcomeUnknown, exitUnauthenticated, exitUnhealthy, exitDiffer, exitUnverified, exitInterrupted,
+		exitOutcomeUnknown, exitUnauthenticated, exitUnhealthy, exitDiffer, exitUnverified, exitNoSpace, exitInterrupted,
 	} {
 		if !strings.Contains(exitCodesHelp, fmt.Sprintf("\n%5d  ", code)) {
 			t.Errorf("%d is not in the help", code)
