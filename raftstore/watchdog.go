@@ -271,7 +271,7 @@ func (w *watchdog) examineSelf(p *patient, now time.Time) {
 	g := p.group
 	heard := g.trans.Heard()
 	if heard.Term != g.raft.CurrentTerm() || time.Since(heard.At) > g.store.opts.ElectionTimeout ||
-		heard.Commit <= p.commit || g.trans.Receiving() {
+		heard.Commit <= p.commit || g.trans.Receiving() || g.trans.Declining() {
 		p.moved = now
 		return
 	}

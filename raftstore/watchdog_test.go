@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -349,4 +350,37 @@ func TestBudget(t *testing.T) {
 	if !b.allows(at.Add(time.Minute)) {
 		t.Error("a cure that was not needed for hours is still rationed")
 	}
+}
+
+// A follower without disk space stands still for as long as that lasts. Nobody may
+// take it for wedged: a restart would help nothing and cost the shard its leader.
+func TestWatchdog_AFollowerWithoutSpaceIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		mustPut(t, g, "a", "0")
+		var room atomic.Bool
+		full := c.nodes[nodeID(3)]
+		full.network.OnEntries(func(int) bool { return room.Load() })
+		for i := range 180 {
+			mustPut(t, g, "a", fmt.Sprint(i))
+			time.Sleep(time.Second)
+		}
+		if full.group(2).Status().Applied >= g.Status().Applied {
+			t.Fatal("the follower has kept up; the scenario proves nothing")
+		}
+		if n := c.restarts(); n != 0 {
+			t.Errorf("%d restarts of groups for want of disk space", n)
+		}
+		if now := c.leader(2); now != g {
+			t.Error("the leader has changed")
+		}
+		room.Store(true)
+		start := time.Now()
+		c.agree(2)
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("with room again it took %v to catch up", took)
+		}
+	})
 }

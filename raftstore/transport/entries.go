@@ -37,6 +37,12 @@ func (n *Network) declines(m *peerv1.AppendEntries) bool {
 	return !(*takes)(bytes)
 }
 
+// Declining reports whether this replica refuses entries for want of space: it
+// did so when they were last offered.
+func (g *Group) Declining() bool {
+	return time.Since(time.Unix(0, g.declined.Load())) < 4*noSpacePause
+}
+
 // appendWhenRoom sends an append that is no heartbeat, again and again while the
 // follower has no room for it. To raft each refusal would be a failure, and after
 // some of them it sleeps for up to 10.24 s; so the follower would wait that long

@@ -30,6 +30,7 @@ type Group struct {
 
 	out         reign
 	commitIndex atomic.Pointer[func() uint64] // see SetCommitIndex
+	declined    atomic.Int64                  // when entries were last declined for want of space, in ns
 
 	mu struct { // guards adding to consumer and unsettled; nothing blocks under it
 		sync.Mutex

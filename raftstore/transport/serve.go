@@ -114,6 +114,7 @@ func (in *inbound) dispatch(m *peerv1.Message) {
 		return
 	}
 	if in.net.declines(m.GetAppend()) {
+		g.declined.Store(time.Now().UnixNano())
 		in.refuse(q, peerv1.Refusal_REFUSAL_NO_SPACE, "")
 		return
 	}
