@@ -75,6 +75,12 @@ func changes() []change {
 	truncate := func(upTo uint64) func(*DB) error {
 		return func(d *DB) error { return d.Group(7).Truncate(upTo) }
 	}
+	flush := func(d *DB) error { return d.pebble.Flush() }
+	synced := func(d *DB) error { return d.Group(8).SetUint64([]byte(keyCurrentTerm), 6) }
+	sweep := func(d *DB) error {
+		due, err := d.truncatedSpans()
+		return errors.Join(err, d.excise(due))
+	}
 	return []change{
 		{"mark", nothing, mark(50), false, false},
 		{"drop", mark(50), drop, false, true},
@@ -90,6 +96,10 @@ func changes() []change {
 		{"suffix after ingest", both(long, mark(20), finish), func(d *DB) error { return d.Group(7).DeleteRange(21, 35) }, true, false},
 		{"truncate", long, truncate(20), true, false},
 		{"truncate after ingest", both(long, mark(20), finish), truncate(30), true, false},
+		{"sweep", both(long, flush, truncate(20), flush), sweep, true, false},
+		{"sweep what is not flushed", both(long, truncate(20), synced), sweep, true, false},
+		{"sweep after ingest", both(long, mark(20), finish, flush), sweep, true, false},
+		{"sweep a retired log", both(long, flush, retire(7, 1), flush), sweep, true, false},
 		{"retire", long, retire(7, 1), false, false},
 		{"retire during ingest", mark(50), retire(7, 1), false, false},
 		{"retire from quarantine", quarantine(7, 1), retire(7, 1), false, false},
@@ -179,7 +189,7 @@ func crashAtEveryStep(t *testing.T, c change, fresh bool) {
 		}
 		got, err := describe(d)
 		if err != nil || got != before && got != after {
-			t.Errorf("%s: %v\n%s\nwant before\n%sor after\n%s", clone.how, err, got, before, after)
+			t.Fatalf("%s: %v\n%s\nwant before\n%sor after\n%s", clone.how, err, got, before, after)
 		}
 		if i >= steps && got != after && !c.lazy {
 			t.Errorf("%s: it was answered and is gone", clone.how)
