@@ -16,9 +16,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/grpc/test/bufconn"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -145,6 +147,49 @@ func TestCloseEndsProfilesAndWaitsForHandlers(t *testing.T) {
 	if _, err := client.Get(url + "/healthz"); err == nil {
 		t.Fatal("answers after Close")
 	}
+}
+
+// Handlers are told of the end at once and waited for, however long they take.
+func TestCloseTellsHandlersAndWaitsForThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := bufconn.Listen(1 << 16)
+		entered, release := make(chan struct{}), make(chan struct{})
+		told := make(chan time.Time, 1)
+		s := Start(Options{
+			Listener: l, Logger: slog.New(slog.DiscardHandler),
+			Readiness: func() Readiness { return Readiness{} },
+			Metrics: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				close(entered)
+				<-r.Context().Done()
+				told <- time.Now()
+				<-release
+			}),
+		})
+		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.DialContext(ctx) }}
+		defer transport.CloseIdleConnections()
+		go func() {
+			if resp, err := (&http.Client{Transport: transport}).Get("http://node/metrics"); err == nil {
+				resp.Body.Close()
+			}
+		}()
+		<-entered
+		began := time.Now()
+		closed := make(chan error, 1)
+		go func() { closed <- s.Close() }()
+		time.Sleep(10 * closeTimeout)
+		if at := <-told; !at.Equal(began) {
+			t.Errorf("the handler was told after %s", at.Sub(began))
+		}
+		select {
+		case <-closed:
+			t.Error("Close returned before a handler had")
+		default:
+		}
+		close(release)
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // What comes slowly does not hold a connection for ever.
