@@ -1,0 +1,3 @@
+package adminhttp
+
+import _ "github.com/ringfort/ringfort/internal/racebubble"
