@@ -29,6 +29,8 @@ func (s *Store) stateOptions() *pebble.Options {
 		L0StopWritesThreshold:       1000, // a stall holds the commit lock of all shards
 		Logger:                      pebbleLogger{s.opts.Logger.With("db", "state"), s.fatal},
 	}
+	scheduler := newPausingScheduler()
+	o.Experimental.CompactionScheduler = scheduler
 	// A flushable ingest lives in the write-ahead log, and there is none.
 	o.Experimental.DisableIngestAsFlushable = func() bool { return true }
 	for i := range o.Levels {
@@ -40,19 +42,15 @@ func (s *Store) stateOptions() *pebble.Options {
 			case vfs.IsNoSpaceError(err): // Pebble tries again
 			case errors.Is(err, pebble.ErrCancelledCompaction):
 				// By an ingest or excise over its keys; Pebble does it again.
-			case pebble.IsCorruptionError(err) && s.damages.Add(1) <= maxDamages:
-				// Reported as DataCorruption too. Pebble leaves the keys alone for a
-				// while, except in its youngest level.
+			case pebble.IsCorruptionError(err):
+				scheduler.pause() // it is reported as DataCorruption too
 			default: // Pebble would try again at once and for ever
 				s.fatal(fmt.Errorf("raftstore: state database: background work: %w", err))
 			}
 		},
-		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			s.opts.Logger.Error("the state database is damaged; looking which replicas are", "info", info.String())
-			s.inspector.suspect(info)
-		},
-		FlushEnd: func(pebble.FlushInfo) { s.flusher.flushEnded() },
-		DiskSlow: func(info pebble.DiskSlowInfo) { s.opts.Logger.Warn("state database: slow disk", "info", info.String()) },
+		DataCorruption: s.inspector.suspect,
+		FlushEnd:       func(pebble.FlushInfo) { s.flusher.flushEnded() },
+		DiskSlow:       func(info pebble.DiskSlowInfo) { s.opts.Logger.Warn("state database: slow disk", "info", info.String()) },
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			s.opts.Logger.Warn("state database: writes stall", "reason", info.Reason)
 		},
@@ -61,10 +59,6 @@ func (s *Store) stateOptions() *pebble.Options {
 	o.EventListener = listener
 	return o
 }
-
-// maxDamages is how many compactions may fail for damaged input before the node
-// stops: one that is tried again and again would only burn the machine.
-const maxDamages = 1000
 
 // idleWhenDead makes no tables and writes no manifest for a dead store until it
 // closes. Pebble repeats a failed flush at once and for ever; a process that ends at

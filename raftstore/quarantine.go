@@ -113,6 +113,7 @@ type inspector struct {
 		sync.Mutex
 		from, to []byte // what to look at; nil for nothing
 		cause    error
+		reported map[string]bool // files told of: every read of a damaged one is an event
 	}
 }
 
@@ -131,7 +132,15 @@ func (i *inspector) suspect(info pebble.DataCorruptionInfo) {
 		i.mu.to = append([]byte{}, to...)
 	}
 	i.mu.cause = info.Details
+	first := !i.mu.reported[info.Path]
+	if i.mu.reported == nil {
+		i.mu.reported = make(map[string]bool)
+	}
+	i.mu.reported[info.Path] = true
 	i.mu.Unlock()
+	if first {
+		i.store.opts.Logger.Error("the state database is damaged; looking which replicas are", "info", info.String())
+	}
 	signal(i.wanted)
 }
 

@@ -1,13 +1,19 @@
 package raftstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/state"
@@ -107,5 +113,105 @@ func TestL2_BootQuarantinesADamagedRecord(t *testing.T) {
 				mustPut(t, c.leader(2), keyIn(low), "w")
 			})
 		})
+	}
+}
+
+// A table that is damaged on disk costs the replicas that it holds, and no others:
+// no wrong value is served, the replica is quarantined when somebody meets the
+// damage, and its shard goes on. Boot reads the first block only, which is sound.
+func TestADamagedTableQuarantinesTheReplicaInIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		low, high := shardmap.Arc{From: 0, To: 8000}, shardmap.Arc{From: 8000, To: shardmap.Slots}
+		c.create(record(2, low, 1, 2, 3), record(3, high, 1, 2, 3))
+		n := c.nodes[nodeID(3)]
+		written := make(map[string]string)
+		for i := 0; len(written) < 300; i++ {
+			if key := fmt.Sprint("key", i); low.Contains(shardmap.SlotOf([]byte(key))) {
+				// Random, or compression would leave one block of it.
+				value := make([]byte, 1024)
+				rng := rand.NewChaCha8([32]byte{byte(i), byte(i >> 8)})
+				_, _ = rng.Read(value)
+				written[key] = string(value)
+				mustPut(t, c.leader(2), key, string(value))
+			}
+		}
+		c.agree(2)
+		if err := n.store.state.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		n.crash()
+		large := largeTables(t, n.fs) // a compaction may have left an obsolete one
+		if len(large) == 0 {
+			t.Fatal("no large table was written; the test shows nothing")
+		}
+		for name, content := range large {
+			rewrite(t, n.fs, name, flipped(content, len(content)/2))
+		}
+		n.start()
+		if held := n.store.Quarantined(); len(held) != 0 {
+			t.Fatalf("boot met the damage, the test is about a running replica: %+v", held)
+		}
+		c.leader(2)
+		c.leader(3)
+		if _, _, err := n.group(2).Hash(); err == nil {
+			t.Fatal("the damaged replica could be read")
+		}
+		c.await("the replica is quarantined", time.Minute, func() bool {
+			held := n.store.Quarantined()
+			return len(held) == 1 && held[0].Shard == 2
+		})
+		if _, runs := n.store.Group(3); !runs {
+			t.Error("the sound shard does not run")
+		}
+		for key, value := range written {
+			mustGet(t, c.leader(2), key, value)
+		}
+		mustPut(t, c.leader(2), keyIn(low), "w")
+	})
+}
+
+// largeTables are the state database's tables of many blocks.
+func largeTables(t *testing.T, fs vfs.FS) map[string][]byte {
+	t.Helper()
+	all, err := fs.List("data/state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	large := make(map[string][]byte)
+	for _, name := range all {
+		if !strings.HasSuffix(name, ".sst") {
+			continue
+		}
+		f, err := fs.Open("data/state/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if len(b) > 64<<10 {
+			large["data/state/"+name] = b
+		}
+	}
+	return large
+}
+
+func flipped(content []byte, at int) []byte {
+	content = bytes.Clone(content)
+	content[at] ^= 0xff
+	return content
+}
+
+func rewrite(t *testing.T, fs vfs.FS, name string, content []byte) {
+	t.Helper()
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -57,8 +57,7 @@ type Store struct {
 	stopping chan struct{} // closed by Stop
 	closing  chan struct{} // closed when the state database is about to be closed
 
-	logsFull    atomic.Bool  // the logs are far above their bound
-	damages     atomic.Int64 // compactions that met damaged tables
+	logsFull    atomic.Bool // the logs are far above their bound
 	quarantined quarantine
 
 	births   chan struct{}  // capacity 1, full while a Create, restart or removal runs
