@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -211,5 +212,39 @@ func TestLogsStayWithinTheirBound(t *testing.T) {
 		}
 		c.agree(2)
 		c.agree(3)
+	})
+}
+
+// After an ingest that failed the leader sends another snapshot, and that one is
+// let in.
+func TestAFailedIngestIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		tinyLogs(c)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		behind := c.nodes[nodeID(3)]
+		c.isolate(behind.id, true)
+		fill(t, g, "k", 300)
+		cutLogs(c, g, 100)
+		var spoiled atomic.Bool
+		behind.fail.Hook(func(at failpoint.Name) {
+			if at != failpoint.IngestFlushed || !spoiled.CompareAndSwap(false, true) {
+				return
+			}
+			staged, err := behind.fs.List("data/staging")
+			if err != nil {
+				t.Error(err)
+			}
+			for _, dir := range staged {
+				if err := behind.fs.RemoveAll("data/staging/" + dir); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		c.isolate(behind.id, false)
+		c.await("the spoiled ingest", time.Minute, spoiled.Load)
+		fill(t, c.leader(2), "late", 20)
+		c.agree(2)
 	})
 }
