@@ -3,6 +3,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,9 @@ const (
 )
 
 const (
+	// stateQuarantined is shown of a replica that does not run because it cannot be
+	// trusted.
+	stateQuarantined = "quarantined"
 	// statusAtOnce bounds the nodes asked at the same time.
 	statusAtOnce = 32
 	// usagePatience is how long a status waits for fresh figures of the disk, which
@@ -52,6 +56,12 @@ func (n *Node) status() *adminv1.NodeStatusResponse {
 	if store := n.store.Load(); store != nil {
 		for _, g := range store.Groups() {
 			resp.Replicas = append(resp.Replicas, n.replicaStatus(g.Status()))
+		}
+		for _, q := range store.Quarantined() {
+			resp.Replicas = append(resp.Replicas, &adminv1.ReplicaStatus{
+				Shard: uint64(q.Shard), Replica: uint64(q.Replica), NodeId: string(n.self.ID),
+				State: stateQuarantined, Problem: q.Reason,
+			})
 		}
 		db := store.Databases(usagePatience)
 		resp.Disk = &adminv1.DiskUsage{LogBytes: db.LogBytes(), StateBytes: db.StateBytes()}
@@ -142,8 +152,12 @@ func summarise(m *shardmap.Map, node shardmap.Node, alive bool, answer *adminv1.
 		s.Node, s.Version, s.MapEpoch = answer.GetNode(), answer.GetVersion(), answer.GetMapEpoch()
 		s.Phase, s.AdminAddress = answer.GetPhase(), answer.GetAdminAddress()
 		s.UptimeUs, s.Disk = answer.GetUptimeUs(), answer.GetDisk()
-		s.Replicas = uint32(len(answer.GetReplicas()))
 		for _, r := range answer.GetReplicas() {
+			if r.GetState() == stateQuarantined {
+				s.Note = fmt.Sprintf("its replica of shard %d is quarantined: %s", r.GetShard(), r.GetProblem())
+				continue
+			}
+			s.Replicas++
 			if r.GetState() == "leader" {
 				s.Leaders++
 			}
@@ -165,7 +179,7 @@ func summarise(m *shardmap.Map, node shardmap.Node, alive bool, answer *adminv1.
 		s.Note = "is not a member of this cluster: start it with --join to add it"
 	case answer.GetPhase() == phaseStopping:
 		s.Note = "is stopping"
-	case !named:
+	case !named && s.Note == "":
 		s.Note = "holds nothing yet: replicas are not moved automatically in this version"
 	}
 	return s

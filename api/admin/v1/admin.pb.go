@@ -576,8 +576,10 @@ type ReplicaStatus struct {
 	// Answers kept for repeated requests, and the clients they belong to.
 	RequestRecords uint64 `protobuf:"varint,16,opt,name=request_records,json=requestRecords,proto3" json:"request_records,omitempty"`
 	RequestClients uint64 `protobuf:"varint,17,opt,name=request_clients,json=requestClients,proto3" json:"request_clients,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Why the replica does not run, when its state is "quarantined".
+	Problem       string `protobuf:"bytes,18,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaStatus) Reset() {
@@ -727,6 +729,13 @@ func (x *ReplicaStatus) GetRequestClients() uint64 {
 		return x.RequestClients
 	}
 	return 0
+}
+
+func (x *ReplicaStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 type NodeStatusRequest struct {
@@ -1572,7 +1581,7 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x05ready\x18\x05 \x01(\bR\x05ready\x12 \n" +
 	"\fno_quorum_us\x18\x06 \x01(\x04R\n" +
 	"noQuorumUs\x123\n" +
-	"\breplicas\x18\a \x03(\v2\x17.admin.v1.ReplicaStatusR\breplicas\"\x97\x04\n" +
+	"\breplicas\x18\a \x03(\v2\x17.admin.v1.ReplicaStatusR\breplicas\"\xb1\x04\n" +
 	"\rReplicaStatus\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\x04R\x05shard\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\x04R\areplica\x12\x17\n" +
@@ -1595,7 +1604,8 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\rqueued_writes\x18\x0e \x01(\x04R\fqueuedWrites\x12!\n" +
 	"\fqueued_bytes\x18\x0f \x01(\x04R\vqueuedBytes\x12'\n" +
 	"\x0frequest_records\x18\x10 \x01(\x04R\x0erequestRecords\x12'\n" +
-	"\x0frequest_clients\x18\x11 \x01(\x04R\x0erequestClientsB\f\n" +
+	"\x0frequest_clients\x18\x11 \x01(\x04R\x0erequestClients\x12\x18\n" +
+	"\aproblem\x18\x12 \x01(\tR\aproblemB\f\n" +
 	"\n" +
 	"_log_bytes\"\x13\n" +
 	"\x11NodeStatusRequest\"\xf7\x02\n" +
