@@ -14,6 +14,7 @@ type Report struct {
 	Faults                                 map[Fault]int
 	Messages                               map[string]int
 	Failpoints                             map[failpoint.Name]int // how often they were come to
+	CutAt                                  map[failpoint.Name]int // where they cut a node's power
 }
 
 func (s *scenario) report(ops []Op) Report {
@@ -75,6 +76,9 @@ func (r *Report) add(o Report) {
 	}
 	for k, v := range o.Failpoints {
 		r.Failpoints[k] += v
+	}
+	for k, v := range o.CutAt {
+		r.CutAt[k] += v
 	}
 	for k, v := range o.Messages {
 		r.Messages[k] += v

@@ -28,6 +28,7 @@ type scenario struct {
 	mischief *mischief
 	clocks   []*skewedClock
 	fails    []*failpoint.Set
+	cutAt    map[failpoint.Name]int // where armed failpoints cut the power
 	lags     []*lag
 	work     *workload
 	rng      *rand.Rand
@@ -49,7 +50,7 @@ type timed struct {
 func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 	s := &scenario{
 		t: t, plan: p, mischief: newMischief(p.Seed), rng: rand.New(rand.NewPCG(p.Seed, 0xfa17)),
-		struck: make(map[Fault]int), logger: logger,
+		struck: make(map[Fault]int), cutAt: make(map[failpoint.Name]int), logger: logger,
 	}
 	for i := range p.Nodes {
 		s.clocks = append(s.clocks, &skewedClock{System: clock.NewVirtual()})

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -26,7 +27,7 @@ var (
 const manyScenarios = 50
 
 func TestRandomScenarios(t *testing.T) {
-	total := Report{Faults: make(map[Fault]int), Messages: make(map[string]int), Failpoints: make(map[failpoint.Name]int)}
+	total := Report{Faults: make(map[Fault]int), Messages: make(map[string]int), Failpoints: make(map[failpoint.Name]int), CutAt: make(map[failpoint.Name]int)}
 	for i := range *scenarios {
 		seed := *firstSeed + uint64(i)
 		for range *repeat {
@@ -36,11 +37,14 @@ func TestRandomScenarios(t *testing.T) {
 		}
 	}
 	t.Logf("%d scenarios: %d operations, %d acknowledged (%d writes), %d unknown, %d not applied\n"+
-		"reads asked of deposed leaders %d, of lagging ones %d\nfaults %v\nmessages %v\nfailpoints %v",
+		"reads asked of deposed leaders %d, of lagging ones %d\nfaults %v\nmessages %v\nfailpoints %v\npower cut at %v",
 		*scenarios**repeat, total.Ops, total.Acknowledged, total.Writes, total.Unknown, total.NotApplied,
-		total.AskedDeposed, total.AskedLagging, total.Faults, total.Messages, total.Failpoints)
+		total.AskedDeposed, total.AskedLagging, total.Faults, total.Messages, total.Failpoints, total.CutAt)
 	if *scenarios >= manyScenarios {
 		for _, at := range failpoint.All() {
+			if slices.Contains(busyPlaces, at) && total.CutAt[at] == 0 {
+				t.Errorf("%d scenarios cut no power at %s: the traps are not set", *scenarios, at)
+			}
 			if total.Failpoints[at] == 0 && !onOrder(at) {
 				t.Errorf("%d scenarios never came to %s", *scenarios, at)
 			}

@@ -2,7 +2,9 @@ package sim
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ringfort/ringfort/internal/failpoint"
@@ -22,19 +24,43 @@ type storagePlan struct {
 	Steps    []Step
 }
 
+// Places that every node comes to all the time, and those on the way of a snapshot,
+// which some node comes to in most plans with tiny logs. Births are over by then.
+var (
+	busyPlaces = []failpoint.Name{
+		failpoint.FlushBegun, failpoint.FlushDone, failpoint.LogCut,
+		failpoint.LogAppendBefore, failpoint.LogAppendAfter, failpoint.VoteAfter,
+	}
+	installPlaces = []failpoint.Name{
+		failpoint.SnapshotOpened, failpoint.SnapshotFileSent, failpoint.SnapshotStaging, failpoint.SnapshotFileKept,
+		failpoint.SnapshotStaged, failpoint.IngestMarked, failpoint.IngestFlushed, failpoint.IngestDone,
+		failpoint.IngestLogged, failpoint.IngestCleaned,
+	}
+)
+
 func newStoragePlan(seed uint64, p *Plan) storagePlan {
 	rng := rand.New(rand.NewPCG(seed, 0xd15c))
 	s := storagePlan{TinyLogs: rng.IntN(3) > 0}
 	if !s.TinyLogs || rng.IntN(2) == 0 {
 		return s
 	}
-	for at := between(rng, time.Second, 3*time.Second); at < p.Length-2*time.Second; at += between(rng, 2*time.Second, 5*time.Second) {
-		s.Steps = append(s.Steps, Step{
-			At: at, Fault: FaultFailpoint, For: between(rng, 200*time.Millisecond, 2*time.Second),
-			Nodes: []int{rng.IntN(p.Nodes)}, Amount: rng.IntN(len(failpoint.All())),
-		})
+	if rng.IntN(2) == 0 {
+		for at := between(rng, time.Second, 3*time.Second); at < p.Length-2*time.Second; at += between(rng, 2*time.Second, 5*time.Second) {
+			s.Steps = append(s.Steps, failpointStep(rng, p, at, between(rng, 500*time.Millisecond, 2*time.Second), busyPlaces))
+		}
+		return s
+	}
+	// Installs are rare, so there is a trap at one of their steps all the time.
+	const window = 2500 * time.Millisecond
+	for at := time.Second; at < p.Length-time.Second; at += window {
+		s.Steps = append(s.Steps, failpointStep(rng, p, at, window-time.Millisecond, installPlaces))
 	}
 	return s
+}
+
+func failpointStep(rng *rand.Rand, p *Plan, at, length time.Duration, places []failpoint.Name) Step {
+	return Step{At: at, Fault: FaultFailpoint, For: length, Nodes: rng.Perm(p.Nodes),
+		Amount: slices.Index(failpoint.All(), places[rng.IntN(len(places))])}
 }
 
 // tune sets a node's store up as the plan wants it.
@@ -46,32 +72,39 @@ func (p storagePlan) tune(o *raftstore.Options, fail *failpoint.Set) {
 	}
 }
 
-// arm makes a node lose its power when it next comes to the step's failpoint; at
-// the step's end the trap is taken away, or the node restarted.
-func (s *scenario) arm(step Step) bool {
-	i := step.Nodes[0]
-	srv := s.cluster.Servers[i]
-	if !srv.Up() {
-		return false
-	}
+// arm makes the first node that comes to the step's failpoint lose its power. At
+// the step's end the trap is taken away and that node restarted.
+func (s *scenario) arm(step Step) {
 	at, keep := failpoint.All()[step.Amount], []int{0, 50, 100}[step.Amount%3]
 	seed := s.plan.Seed ^ uint64(step.At)
-	trap := func(got failpoint.Name) {
-		if got == at {
-			srv.CutPowerNow(keep, rand.New(rand.NewPCG(seed, 1)))
+	var sprung atomic.Bool
+	for _, i := range step.Nodes {
+		srv := s.cluster.Servers[i]
+		if !srv.Up() {
+			continue
 		}
+		s.fails[i].Hook(func(got failpoint.Name) {
+			if got == at && sprung.CompareAndSwap(false, true) {
+				srv.CutPowerNow(keep, rand.New(rand.NewPCG(seed, 1)))
+			}
+		})
 	}
-	s.fails[i].Hook(trap)
 	s.after(step, func() error {
-		s.fails[i].Hook(nil)
-		if !srv.PowerCut() {
-			return nil
+		if sprung.Load() {
+			s.struck[FaultFailpoint]++
+			s.cutAt[at]++
 		}
-		s.struck[FaultFailpoint]++
-		srv.Crash(keep, s.rng)
-		return s.restart(i)
+		for _, i := range step.Nodes {
+			s.fails[i].Hook(nil)
+			if srv := s.cluster.Servers[i]; srv.PowerCut() {
+				srv.Crash(keep, s.rng)
+				if err := s.restart(i); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
 	})
-	return true
 }
 
 // onOrder tells the failpoints that only an order leads to, and nobody gives such
@@ -83,6 +116,7 @@ func onOrder(at failpoint.Name) bool {
 // visits adds up how often the nodes came to each failpoint, and what was shipped.
 func (s *scenario) visits(r *Report) {
 	r.Failpoints = make(map[failpoint.Name]int)
+	r.CutAt = s.cutAt
 	for _, f := range s.fails {
 		for name, n := range f.Hits() {
 			r.Failpoints[name] += n
