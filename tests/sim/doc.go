@@ -17,9 +17,9 @@
 //
 // What is judged: linearizability of every key (porcupine), the order of versions
 // of every key and of views of every shard (linear checks over all operations),
-// equal state hashes on all replicas after the faults end, that the cluster serves
-// every key again, and that the run had reads, writes and faults at all: a quiet
-// run fails.
+// equal state hashes of replicas at one log index in the middle of it (compare.go)
+// and of all replicas after the faults end, that the cluster serves every key again,
+// and that the run had reads, writes and faults at all: a quiet run fails.
 //
 // Not simulated: a process that is stopped as a whole. Hold stops all bytes to
 // and from a node while its timers go on; a node with a long election timeout

@@ -11,6 +11,7 @@ type Report struct {
 	Ops, Acknowledged, Unknown, NotApplied int
 	Writes                                 int // acknowledged ones
 	AskedDeposed, AskedLagging             int // reads that only a guard kept from being stale, see asked
+	Compared                               int // replicas found equal to another in the middle of the faults
 	Faults                                 map[Fault]int
 	Messages                               map[string]int
 	Failpoints                             map[failpoint.Name]int // how often they were come to
@@ -20,7 +21,7 @@ type Report struct {
 func (s *scenario) report(ops []Op) Report {
 	r := Report{
 		AskedDeposed: int(s.asked.deposed.Load()), AskedLagging: int(s.asked.lagging.Load()),
-		Faults: s.struck, Messages: s.mischief.tally(),
+		Compared: s.comparer.pairs, Faults: s.struck, Messages: s.mischief.tally(),
 	}
 	s.visits(&r)
 	for _, op := range ops {
@@ -69,6 +70,7 @@ func (r *Report) add(o Report) {
 	r.Writes += o.Writes
 	r.AskedDeposed += o.AskedDeposed
 	r.AskedLagging += o.AskedLagging
+	r.Compared += o.Compared
 	r.Unknown += o.Unknown
 	r.NotApplied += o.NotApplied
 	for k, v := range o.Faults {

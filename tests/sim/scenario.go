@@ -31,6 +31,7 @@ type scenario struct {
 	cutAt    map[failpoint.Name]int // where armed failpoints cut the power
 	lags     []*lag
 	work     *workload
+	comparer *comparer
 	rng      *rand.Rand
 	struck   map[Fault]int
 	asked    asked
@@ -81,6 +82,7 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 		rec, _ := shards.Lookup(shardmap.SlotOf([]byte(key)))
 		return rec.Shard
 	})
+	s.comparer = &comparer{cluster: s.cluster, rng: rand.New(rand.NewPCG(p.Seed, 0xc0))}
 	stopWork, err := s.startClients()
 	if err != nil {
 		return Report{}, nil, err
@@ -93,7 +95,7 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 	}
 	ops := s.work.history.all()
 	report := s.report(ops)
-	return report, ops, errors.Join(err, checkLinearizable(ops), checkVersions(ops), checkShards(ops), report.loud())
+	return report, ops, errors.Join(err, s.comparer.differ, checkLinearizable(ops), checkVersions(ops), checkShards(ops), report.loud())
 }
 
 func (s *scenario) endpoints() string {
@@ -134,6 +136,7 @@ func (s *scenario) startClients() (stop func(), err error) {
 		p := s.newProbe(s.plan.Clients*workersPerClient+i, i == 0)
 		workers.Go(func() { p.run(quit) })
 	}
+	workers.Go(func() { s.comparer.run(quit) })
 	return func() {
 		close(quit)
 		workers.Wait()

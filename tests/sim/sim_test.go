@@ -37,9 +37,9 @@ func TestRandomScenarios(t *testing.T) {
 		}
 	}
 	t.Logf("%d scenarios: %d operations, %d acknowledged (%d writes), %d unknown, %d not applied\n"+
-		"reads asked of deposed leaders %d, of lagging ones %d\nfaults %v\nmessages %v\nfailpoints %v\npower cut at %v",
+		"replicas compared meanwhile %d, reads asked of deposed leaders %d, of lagging ones %d\nfaults %v\nmessages %v\nfailpoints %v\npower cut at %v",
 		*scenarios**repeat, total.Ops, total.Acknowledged, total.Writes, total.Unknown, total.NotApplied,
-		total.AskedDeposed, total.AskedLagging, total.Faults, total.Messages, total.Failpoints, total.CutAt)
+		total.Compared, total.AskedDeposed, total.AskedLagging, total.Faults, total.Messages, total.Failpoints, total.CutAt)
 	if *scenarios >= manyScenarios {
 		for _, at := range failpoint.All() {
 			if slices.Contains(busyPlaces, at) && total.CutAt[at] == 0 {
@@ -49,6 +49,9 @@ func TestRandomScenarios(t *testing.T) {
 				t.Errorf("%d scenarios never came to %s", *scenarios, at)
 			}
 		}
+	}
+	if *scenarios >= manyScenarios && total.Compared < *scenarios {
+		t.Errorf("%d scenarios compared %d replicas in the middle of the faults", *scenarios, total.Compared)
 	}
 	if *scenarios >= manyScenarios && (total.AskedDeposed == 0 || total.AskedLagging == 0) {
 		t.Errorf("%d scenarios asked %d reads of deposed leaders and %d of lagging ones: "+
