@@ -57,10 +57,6 @@ func (s *Store) admitSnapshot(o transport.SnapshotOffer) (transport.SnapshotRece
 				o.Group, o.Arc, other.shard, other.Record().Arc)
 		}
 	}
-	if !s.space.Room(o.Bytes) {
-		return nil, &kverr.Error{Kind: kverr.Overloaded, Shard: o.Group, RetryAfter: noSpaceRetry,
-			Message: fmt.Sprintf("shard %d: no room for a snapshot of about %d bytes", o.Group, o.Bytes)}
-	}
 	in, err := s.staging.Begin(snapshot.Offer{
 		Group: o.Group, Replica: o.To, Index: o.Index, Term: o.IndexTerm, Arc: o.Arc,
 		Bytes: o.Bytes, TableFormat: o.TableFormat,

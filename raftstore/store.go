@@ -117,6 +117,9 @@ func (s *Store) openDatabases() (err error) {
 		FS: s.opts.FS, Dir: dir, LowBytes: s.opts.LowSpaceBytes, BallastBytes: s.opts.BallastBytes,
 		Changed: s.spaceChanged, Logger: s.opts.Logger,
 	})
+	if err := s.space.MayOpen(); err != nil {
+		return err
+	}
 	fs := s.space.FS()
 	s.cache = pebble.NewCache(s.opts.CacheBytes)
 	s.files = pebble.NewFileCache(4, 1024)
@@ -136,10 +139,9 @@ func (s *Store) openDatabases() (err error) {
 			err = errors.Join(err, s.log.Close())
 		}
 	}
-	if err != nil {
-		s.files.Unref()
-		s.cache.Unref()
-	}
+	// After an error the caches are left alone: Pebble does not wait for a goroutine
+	// that it started in a failed Open (v2.1.7, collectTableStats), which would panic
+	// on a file cache that is gone.
 	return err
 }
 
@@ -151,7 +153,7 @@ func (s *Store) openSnapshots(options *pebble.Options) (err error) {
 	})
 	s.staging, err = snapshot.OpenStaging(snapshot.StagingOptions{
 		FS: s.space.FS(), Dir: s.opts.FS.PathJoin(s.opts.Dir, "staging"), Nonce: s.opts.Nonce,
-		TableFormat: uint32(s.state.TableFormat()), Logger: s.opts.Logger, Failpoints: s.opts.Failpoints,
+		TableFormat: uint32(s.state.TableFormat()), Room: s.space.Room, Logger: s.opts.Logger, Failpoints: s.opts.Failpoints,
 	})
 	return err
 }

@@ -2,9 +2,12 @@ package diskspace
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringfort/ringfort/internal/kverr"
 )
 
 const (
@@ -12,6 +15,8 @@ const (
 	// ballastChunk is written at a time, so that the making of a large ballast can
 	// be broken off.
 	ballastChunk = mib
+	// openBytes is what must be free to open databases.
+	openBytes = mib
 )
 
 func (g *Guard) ballastPath() string { return g.opts.FS.PathJoin(g.opts.Dir, ballastName) }
@@ -45,6 +50,21 @@ func (g *Guard) throwOff() {
 	g.dropBallast()
 	g.look()
 	g.signal()
+}
+
+// MayOpen reports whether there is room to open databases at all: each writes a few
+// small files first, and ends in the middle of it on a full disk. It gives the
+// ballast for them.
+func (g *Guard) MayOpen() error {
+	if g.unknown.Load() || g.avail.Load() >= openBytes {
+		return nil
+	}
+	g.throwOff()
+	if free := g.avail.Load(); free < openBytes {
+		return &kverr.Error{Kind: kverr.NoSpace, Message: fmt.Sprintf(
+			"%d bytes are free on the disk of %s, at least %d are needed to start: free disk space", free, g.opts.Dir, openBytes)}
+	}
+	return nil
 }
 
 // makeBallast is called by the guard's goroutine when there is room.

@@ -26,7 +26,8 @@
 // # What the caller owes
 //
 // All that is written to the directory goes through FS. Start comes after the
-// databases are open (until then tables may use the reserve: opening replays), and
+// databases are open (until then tables may use the reserve: opening replays, and
+// waits while the disk is full), and
 // Close before they are closed. A file system that cannot tell its free space
 // (vfs.MemFS) is taken to have enough, always.
 //

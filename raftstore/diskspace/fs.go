@@ -14,6 +14,9 @@ var errNotExist = os.ErrNotExist
 // tablePatience is how long a new table waits for room before it is refused.
 const tablePatience = time.Second
 
+// restReport is the shortest time between two reports of a wait.
+const restReport = 10 * time.Second
+
 // tableRecheck is how often it looks.
 const tableRecheck = 100 * time.Millisecond
 
@@ -36,7 +39,11 @@ func (fs guardedFS) Create(name string, category vfs.DiskWriteCategory) (vfs.Fil
 			return nil, err
 		}
 	}
-	return fs.wrap(name, table)(fs.FS.Create(name, category))
+	f, err := fs.FS.Create(name, category)
+	if table {
+		fs.guard.rest(err)
+	}
+	return fs.wrap(name, table)(f, err)
 }
 
 // ReuseForWrite implements vfs.FS.
@@ -78,6 +85,9 @@ func (f *guardedFile) Write(p []byte) (int, error) {
 	}
 	n, err := f.File.Write(p)
 	f.guard.wrote(n)
+	if f.table {
+		f.guard.rest(err)
+	}
 	return n, err
 }
 
@@ -127,6 +137,20 @@ func (g *Guard) awaitRoom(name string) error {
 			return g.noRoom("create", name)
 		}
 	}
+}
+
+// rest waits for a while when a table met a full disk, ballast or not: before
+// Start, when no reserve is kept, that is all that keeps Pebble from spinning. A
+// database that is being opened so waits until there is room.
+func (g *Guard) rest(err error) {
+	if !vfs.IsNoSpaceError(err) {
+		return
+	}
+	now := time.Now().UnixNano()
+	if last := g.lastRest.Load(); now-last >= int64(restReport) && g.lastRest.CompareAndSwap(last, now) {
+		g.logger.Error("the disk is full; waiting until space in its directory is freed", "dir", g.opts.Dir, "err", err)
+	}
+	time.Sleep(tablePatience)
 }
 
 func (g *Guard) noRoom(op, name string) error {

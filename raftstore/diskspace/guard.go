@@ -63,7 +63,8 @@ type Guard struct {
 	full       atomic.Uint64
 	refused    atomic.Uint64
 	started    atomic.Bool
-	unknown    atomic.Bool // the disk does not tell its free space
+	lastRest   atomic.Int64 // when a wait for room was last reported, in ns since 1970
+	unknown    atomic.Bool  // the disk does not tell its free space
 	looking    sync.Mutex
 	kick       chan struct{} // capacity 1: look at the level now
 	stop       chan struct{}

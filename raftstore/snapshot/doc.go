@@ -36,7 +36,7 @@
 //     after all files are; Take reads every byte again and answers nothing when one
 //     is missing or wrong.
 //   - SN4: one staging per replica is being received at a time, and few per node.
-//   - SN5: what is staged and what is announced fit the disk with a reserve left.
+//   - SN5: what is announced and has not come yet fits the disk, as its guard sees it.
 //     A failed write refuses the transfer and leaves nothing behind.
 //
 // # Goroutines and locks

@@ -31,8 +31,8 @@ type StagingOptions struct {
 	TableFormat uint32
 	// MaxIncoming is how many transfers are received at a time. Default 2.
 	MaxIncoming int
-	// ReserveBytes of the disk stay free of stagings. Default 256 MiB.
-	ReserveBytes uint64
+	// Room reports whether the disk has room for so many more bytes. Nil: it has.
+	Room func(bytes uint64) bool
 	// Logger hears of what was removed. Default: nobody.
 	Logger *slog.Logger
 	// Failpoints let a test crash the node between steps. Nil in production.
@@ -75,8 +75,8 @@ func OpenStaging(o StagingOptions) (*Staging, error) {
 	if o.MaxIncoming == 0 {
 		o.MaxIncoming = 2
 	}
-	if o.ReserveBytes == 0 {
-		o.ReserveBytes = 256 << 20
+	if o.Room == nil {
+		o.Room = func(uint64) bool { return true }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -234,17 +234,10 @@ func (s *Staging) reserve(o Offer) (in *Incoming, stale []string, err error) {
 	return in, stale, nil
 }
 
-// room reports whether what was announced and has not come yet fits the disk, and
-// the reserve beside it (SN5).
+// room is an error unless what was announced and has not come yet fits the disk
+// (SN5).
 func (s *Staging) room() error {
-	disk, err := s.opts.FS.GetDiskUsage(s.opts.Dir)
-	if errors.Is(err, vfs.ErrUnsupported) {
-		return nil // as in memory: writing tells
-	}
-	if err != nil {
-		return errStaging(err)
-	}
-	need := s.opts.ReserveBytes
+	var need uint64
 	s.mu.Lock()
 	for _, in := range s.mu.incoming {
 		sum, carry := bits.Add64(need, in.expected(), 0)
@@ -254,9 +247,8 @@ func (s *Staging) room() error {
 		}
 	}
 	s.mu.Unlock()
-	if disk.AvailBytes < need {
-		return kverr.New(kverr.Unavailable, "no room for a snapshot: %d bytes free in %s, %d needed: free space on this node's disk",
-			disk.AvailBytes, s.opts.Dir, need)
+	if !s.opts.Room(need) {
+		return kverr.New(kverr.Unavailable, "no room for snapshots of %d more bytes in %s: free space on this node's disk", need, s.opts.Dir)
 	}
 	return nil
 }
