@@ -207,7 +207,7 @@ func TestP10FatalDiskTakesTheNodeOut(t *testing.T) {
 		sick := leaderOf(c, 2)
 		client := dial(t, c, (sick.Index+1)%3)
 		client.put("key", "before")
-		sick.BreakDisk()
+		sick.BreakDisk(nil)
 		for i := range 40 { // some of these go to shards that the node leads
 			client.put(fmt.Sprintf("key%d", i), "v")
 		}

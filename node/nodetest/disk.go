@@ -19,6 +19,7 @@ type faults struct {
 
 	mu     sync.Mutex
 	broken bool
+	once   func(errorfs.Op) bool // an operation that fails, one; nil for none
 	strike func(errorfs.Op) bool // whether the power is cut at this write; nil for never
 	after  *vfs.MemFS            // what the power cut left, nil before it
 }
@@ -38,6 +39,10 @@ func (f *faults) MaybeError(op errorfs.Op) error {
 		// The old life goes on, on a disk nobody will read and unheard by anybody.
 		f.cut()
 		f.after = f.disk.CrashClone(vfs.CrashCloneCfg{})
+	}
+	if f.once != nil && f.once(op) {
+		f.once = nil
+		return errorfs.ErrInjected
 	}
 	if f.broken {
 		return errorfs.ErrInjected
@@ -61,12 +66,12 @@ func (s *Server) brittle() vfs.FS {
 	return fs
 }
 
-// BreakDisk makes everything fail that writes to the disk, for the rest of this
-// life.
-func (s *Server) BreakDisk() {
+// BreakDisk makes the next writing operation for which when is true fail; with nil,
+// everything that writes to the disk fails for the rest of this life.
+func (s *Server) BreakDisk(when func(errorfs.Op) bool) {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
-	s.faults.broken = true
+	s.faults.once, s.faults.broken = when, when == nil
 }
 
 // CutPower ends this life before the first writing operation for which when is

@@ -13,27 +13,28 @@ type Fault string
 
 // The faults. Those that last end with Heal or Restart.
 const (
-	FaultCrash    Fault = "crash"     // power cut of some nodes, part of unsynced data may survive
-	FaultCrashAll Fault = "crash all" // power cut of all nodes
-	FaultStop     Fault = "stop"      // graceful stop of one node
-	FaultHold     Fault = "hold"      // no byte to or from a node for a while, then all of them
-	FaultSplit    Fault = "split"     // one node cut from the others, both ways; clients reach all
-	FaultOneWay   Fault = "one-way"   // one link loses one direction
-	FaultMessages Fault = "messages"  // drop, delay, duplicate and reorder Raft's messages
-	FaultDisk     Fault = "disk"      // every write of one node's disk fails
-	FaultHang     Fault = "hang"      // one node's log syncs, or its state machines, hang
-	FaultTransfer Fault = "transfer"  // leaderships are handed around
-	FaultClock    Fault = "clock"     // a node's wall clock jumps
-	FaultLag      Fault = "lag"       // a node's state machines fall behind their logs
-	FaultDepose   Fault = "depose"    // the sluggish node is given every leadership, then cut off
-	FaultDeafen   Fault = "deafen"    // the same, but its confirm rounds get through
+	FaultCrash     Fault = "crash"      // power cut of some nodes, part of unsynced data may survive
+	FaultCrashAll  Fault = "crash all"  // power cut of all nodes
+	FaultStop      Fault = "stop"       // graceful stop of one node
+	FaultHold      Fault = "hold"       // no byte to or from a node for a while, then all of them
+	FaultSplit     Fault = "split"      // one node cut from the others, both ways; clients reach all
+	FaultOneWay    Fault = "one-way"    // one link loses one direction
+	FaultMessages  Fault = "messages"   // drop, delay, duplicate and reorder Raft's messages
+	FaultDisk      Fault = "disk"       // every write of one node's disk fails, or the next of some kind
+	FaultHang      Fault = "hang"       // one node's log syncs, or its state machines, hang
+	FaultTransfer  Fault = "transfer"   // leaderships are handed around
+	FaultClock     Fault = "clock"      // a node's wall clock jumps
+	FaultClockDown Fault = "clock down" // a node's wall clock goes back while it is down, and stays so
+	FaultLag       Fault = "lag"        // a node's state machines fall behind their logs
+	FaultDepose    Fault = "depose"     // the sluggish node is given every leadership, then cut off
+	FaultDeafen    Fault = "deafen"     // the same, but its confirm rounds get through
 )
 
 // FaultHangEnds counts the hangs that were long enough to end the node.
 const FaultHangEnds Fault = "hang to the end"
 
 var allFaults = []Fault{FaultCrash, FaultCrashAll, FaultStop, FaultHold, FaultSplit, FaultOneWay, FaultMessages,
-	FaultDisk, FaultHang, FaultTransfer, FaultClock, FaultLag}
+	FaultDisk, FaultFull, FaultHang, FaultTransfer, FaultClock, FaultClockDown, FaultLag}
 
 // Step is one fault: it strikes at At and, where it lasts, ends For later.
 type Step struct {
@@ -141,6 +142,12 @@ func drawStep(rng *rand.Rand, nodes int) Step {
 		s.For *= 2 // some for longer than diskExit
 	case FaultClock:
 		s.Amount = []int{-3600, -5, 5, 3600}[rng.IntN(4)]
+	case FaultClockDown:
+		s.Amount = []int{1, 30, 3600}[rng.IntN(3)]
+	case FaultDisk:
+		s.Amount = rng.IntN(diskBreaks)
+	case FaultFull:
+		drawFull(rng, &s, nodes)
 	case FaultLag:
 		s.Amount = 100 + rng.IntN(600)
 	}

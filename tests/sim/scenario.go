@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/ringfort/ringfort/client"
 	"github.com/ringfort/ringfort/internal/clock"
 	"github.com/ringfort/ringfort/internal/failpoint"
@@ -30,6 +32,7 @@ type scenario struct {
 	fails    []*failpoint.Set
 	cutAt    map[failpoint.Name]int // where armed failpoints cut the power
 	lags     []*lag
+	disks    []*disk
 	work     *workload
 	comparer *comparer
 	rng      *rand.Rand
@@ -57,11 +60,13 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 		s.clocks = append(s.clocks, &skewedClock{System: clock.NewVirtual()})
 		s.fails = append(s.fails, new(failpoint.Set))
 		s.lags = append(s.lags, newLag(p.Seed, i))
+		s.disks = append(s.disks, new(disk))
 	}
 	s.cluster = nodetest.Start(t, nodetest.Options{
 		Nodes: p.Nodes, Shards: p.Shards, Seed: p.Seed, Logger: logger,
-		Tamper: s.mischief.tamper,
-		Clock:  func(i int) clock.Clock { return s.clocks[i] },
+		Tamper:   s.mischief.tamper,
+		WrapDisk: func(i int, fs vfs.FS) vfs.FS { return s.disks[i].wrap(fs) },
+		Clock:    func(i int) clock.Clock { return s.clocks[i] },
 		Configure: func(i int, c *config.Config) {
 			if i == p.Sluggish {
 				c.ElectionTimeout = 4 * time.Second
@@ -197,7 +202,7 @@ func (s *scenario) inflict(step Step) error {
 		if !srv.Up() {
 			return nil
 		}
-		srv.BreakDisk()
+		srv.BreakDisk(breaksOn(step.Amount))
 		s.after(step, func() error { return s.crash(Step{Nodes: step.Nodes, At: step.At + step.For}, 0) })
 	case FaultHang:
 		if !srv.Up() {
@@ -216,6 +221,8 @@ func (s *scenario) inflict(step Step) error {
 			s.struck[FaultHangEnds]++
 			return s.crash(Step{Nodes: step.Nodes, At: step.At + step.For}, 0)
 		})
+	case FaultFull:
+		s.fill(step)
 	case FaultStop:
 		if !srv.Up() {
 			return nil
@@ -249,6 +256,11 @@ func (s *scenario) inflict(step Step) error {
 			s.clocks[step.Nodes[0]].jump(-time.Duration(step.Amount) * time.Second)
 			return nil
 		})
+	case FaultClockDown:
+		s.clocks[step.Nodes[0]].jump(-time.Duration(step.Amount) * time.Second) // for good
+		if err := s.crash(step, 0); err != nil {
+			return err
+		}
 	case FaultFailpoint:
 		s.arm(step)
 		return nil // counted when it strikes
@@ -295,6 +307,9 @@ func (s *scenario) crash(step Step, keep int) error {
 func (s *scenario) restart(i int) error {
 	srv := s.cluster.Servers[i]
 	if srv.Up() {
+		return nil
+	}
+	if s.disks[i].isFull() && s.startFull(i) {
 		return nil
 	}
 	if err := srv.Start(); err != nil {
