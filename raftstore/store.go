@@ -139,11 +139,18 @@ func (s *Store) openDatabases() (err error) {
 			err = errors.Join(err, s.log.Close())
 		}
 	}
-	// After an error the caches are left alone: Pebble does not wait for a goroutine
-	// that it started in a failed Open (v2.1.7, collectTableStats), which would panic
-	// on a file cache that is gone.
+	if err != nil {
+		// Pebble does not wait for a goroutine that it started in a failed Open (v2.1.7,
+		// collectTableStats), which panics on a file cache that is gone.
+		time.Sleep(openRest)
+		s.files.Unref()
+		s.cache.Unref()
+	}
 	return err
 }
+
+// openRest is what the rests of a failed opening have to come to an end.
+const openRest = 100 * time.Millisecond
 
 // openSnapshots prepares what sends and receives snapshots.
 func (s *Store) openSnapshots(options *pebble.Options) (err error) {

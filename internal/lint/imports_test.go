@@ -26,6 +26,7 @@ var directions = map[string][]string{
 	"cmd/kvctl":       {"client", "cluster/local", "tests/torture", "shardmap", "api", "api/wire", "internal"},
 	"tests":           {"client", "cluster/local", "shardmap", "api", "api/wire", "internal"},
 	"tests/torture":   {"tests", "client", "cluster/local", "shardmap", "api", "api/wire", "internal"},
+	"tests/damage":    {"tests", "node", "raftstore", "client", "shardmap", "internal"},
 	"tests/sim":       {"tests", "node", "raftstore", "raftstore/state", "cluster", "client", "shardmap", "api", "api/wire", "internal"},
 }
 

@@ -135,3 +135,12 @@ func (s *Server) EditState(edit func(*pebble.DB) error) (err error) {
 	}
 	return errors.Join(edit(db), db.Flush(), db.Close())
 }
+
+// Image is a copy of the disk of a node that is down, and SetImage gives it one for
+// its next life, to be kept from then on.
+func (s *Server) Image() *vfs.MemFS {
+	return s.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(0, 0))})
+}
+
+// SetImage is for a node that is down, see Image.
+func (s *Server) SetImage(disk *vfs.MemFS) { s.disk = disk }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package damage
+
+const defaultTrials = 80
