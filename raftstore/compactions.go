@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,20 +17,72 @@ const damagePause = time.Minute
 // youngest level would cost a core, and every attempt is an event. The replicas in
 // the table are quarantined; until they are retired, and with them the table, each
 // minute has one attempt. Flushes, reads and writes go on.
+//
+// Pebble asks once whether it may compact. Refused, it asks no more and waits to be
+// offered its turn, which its own scheduler does when another compaction ends and
+// after each tick; the only constructor that Pebble exports leaves out the tick. So
+// the end of a pause must offer the turn, or nothing would be compacted ever again.
 type pausingScheduler struct {
 	pebble.CompactionScheduler
-	until atomic.Int64 // in ns since 1970; 0: no pause yet
+	until  atomic.Int64   // in ns since 1970; 0: no pause yet
+	offers sync.WaitGroup // the offer that is armed or under way
+
+	mu struct {
+		sync.Mutex
+		armed  bool        // timer will offer, or is about to
+		closed bool        // nothing is offered any more
+		timer  *time.Timer // at the end of the pause
+	}
 }
 
-// newPausingScheduler is around Pebble's own scheduler. The only constructor that
-// Pebble exports leaves out a ticker that offers a waiting compaction its turn; here
-// that happens when another compaction or a flush ends, which is soon enough.
 func newPausingScheduler() *pausingScheduler {
 	return &pausingScheduler{CompactionScheduler: pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()}
 }
 
-// pause begins a pause, or makes it last longer.
-func (s *pausingScheduler) pause() { s.until.Store(time.Now().Add(damagePause).UnixNano()) }
+// pause begins a pause, or makes it last longer. Pebble may hold its locks.
+func (s *pausingScheduler) pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.closed {
+		return
+	}
+	s.until.Store(time.Now().Add(damagePause).UnixNano())
+	if !s.mu.armed {
+		s.mu.armed = true
+		s.offers.Add(1)
+		s.mu.timer = time.AfterFunc(damagePause, s.offer)
+	}
+}
+
+// offer gives a compaction that waits its turn, once the pause is over.
+func (s *pausingScheduler) offer() {
+	s.mu.Lock()
+	if left := s.until.Load() - time.Now().UnixNano(); left > 0 && !s.mu.closed {
+		s.mu.timer.Reset(time.Duration(left)) // it was made longer
+		s.mu.Unlock()
+		return
+	}
+	s.mu.armed = false
+	s.mu.Unlock()
+	defer s.offers.Done()
+	// Where there is a turn to be had, giving it back offers it.
+	if ok, turn := s.TrySchedule(); ok {
+		turn.Done()
+	}
+}
+
+// Unregister implements pebble.CompactionScheduler.
+func (s *pausingScheduler) Unregister() {
+	s.mu.Lock()
+	s.mu.closed = true
+	if s.mu.armed && s.mu.timer.Stop() {
+		s.mu.armed = false
+		s.offers.Done()
+	}
+	s.mu.Unlock()
+	s.offers.Wait()
+	s.CompactionScheduler.Unregister()
+}
 
 // Register implements pebble.CompactionScheduler.
 func (s *pausingScheduler) Register(goroutines int, db pebble.DBForCompaction) {
