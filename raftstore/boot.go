@@ -51,7 +51,10 @@ func (s *Store) boot() error {
 			}
 			continue
 		}
-		rebirth, fault := s.settle(rec)
+		rebirth, fault, err := s.settle(rec)
+		if err != nil {
+			return fmt.Errorf("raftstore: shard %d: %w", rec.Shard, err)
+		}
 		if fault == nil && !ok {
 			fault = kverr.New(kverr.Internal, "its record places no replica on this node")
 		}
@@ -93,39 +96,6 @@ func (s *Store) startAll(records []shardmap.Record) error {
 	return nil
 }
 
-// settle finishes or drops an ingest that a crash interrupted and judges whether
-// the replica may start. A fault is a reason for quarantine.
-func (s *Store) settle(rec shardmap.Record) (rebirth bool, fault error) {
-	group := uint64(rec.Shard)
-	_, found, err := state.Load(kvReader{s.state}, rec.Arc.From)
-	if err != nil || !found {
-		return false, kverr.New(kverr.Internal, "load its state (found %t): %w", found, err)
-	}
-	applied, found, err := state.LoadApplied(kvReader{s.state}, rec.Arc.From)
-	if err != nil || !found {
-		return false, kverr.New(kverr.Internal, "read its applied index (found %t): %w", found, err)
-	}
-	if m := s.log.Info(group).Ingest; m != nil {
-		if err := s.settleIngest(group, *m, applied); err != nil {
-			return false, err
-		}
-	}
-	return checkBoot(rec.Shard, applied, s.log.Info(group))
-}
-
-// settleIngest is rule L2: the marker was synced before the ingest and is cleared
-// after it, so the applied index tells whether the ingest happened.
-func (s *Store) settleIngest(group uint64, m logstore.Marker, applied state.AppliedState) error {
-	switch {
-	case applied.Index < m.Index:
-		return s.log.DropIngest(group)
-	case applied.Index == m.Index && applied.Term == m.Term:
-		return s.log.FinishIngest(group)
-	}
-	return kverr.New(kverr.Internal, "state is applied up to %d of term %d while a snapshot at %d of term %d was being ingested",
-		applied.Index, applied.Term, m.Index, m.Term)
-}
-
 // condemnLogs quarantines the logs that have no record. They are never cleaned by
 // guess: the record may have been lost, and with it the only reason to keep a
 // vote.
@@ -150,31 +120,6 @@ func (s *Store) condemnLogs(known map[uint64]bool, condemned map[logstore.Member
 		}
 	}
 	return nil
-}
-
-// checkBoot judges what a crash may have left of a group (L2). A record at its
-// birth without a log is a birth to be redone; an applied index past the log's
-// end is a log that lost acknowledged entries.
-func checkBoot(shard shardmap.ShardID, applied state.AppliedState, log logstore.Info) (rebirth bool, err error) {
-	if !log.Exists {
-		if applied.Index == birthIndex {
-			return true, nil
-		}
-		return false, kverr.New(kverr.Internal,
-			"shard %d: state is applied up to %d and its log is gone: the log database is incomplete",
-			shard, applied.Index)
-	}
-	if applied.Index > log.LastIndex {
-		return false, kverr.New(kverr.Internal,
-			"shard %d: state is applied up to %d and the log ends at %d: the log database lost entries",
-			shard, applied.Index, log.LastIndex)
-	}
-	if log.Boundary > applied.Index {
-		return false, kverr.New(kverr.Internal,
-			"shard %d: the log begins at %d and state is applied only up to %d: entries between are gone",
-			shard, log.Boundary, applied.Index)
-	}
-	return false, nil
 }
 
 // stored is what the state database says of shards.
@@ -210,8 +155,8 @@ func (s *Store) storedRecords() (found stored, err error) {
 		slot := shardmap.Slot(binary.BigEndian.Uint16(it.Key()))
 		rec, ok, err := state.ReadRecord(kvReader{s.state}, slot)
 		switch {
-		case kverr.KindOf(err) == kverr.Format:
-			return stored{}, err // a newer build's: not damage
+		case err != nil && !damaged(err):
+			return stored{}, err // a newer build's, or the disk's
 		case err != nil:
 			found.damage = err
 		case !ok:

@@ -184,8 +184,11 @@ func (i *inspector) inspect() {
 		if bytes.Compare(end, from) <= 0 || bytes.Compare(to, first) < 0 {
 			continue
 		}
-		if err := g.readable(); err != nil {
+		switch err := g.readable(); {
+		case damaged(err):
 			i.store.quarantineRunning(g, errors.Join(err, cause))
+		case err != nil: // that is no reason to give the replica up for good
+			i.store.opts.Logger.Error("looking whether a replica is damaged", "shard", g.shard, "err", err)
 		}
 	}
 }

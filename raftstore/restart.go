@@ -99,10 +99,14 @@ func (s *Store) restartAfter(g *Group, why string, pause time.Duration) error {
 // reopen starts a stopped replica again. It passes the same checks as at boot.
 func (s *Store) reopen(g *Group) error {
 	rec := g.Record() // only now: it may have changed until the group had stopped
-	if _, fault := s.settle(rec); fault != nil {
+	_, fault, err := s.settle(rec)
+	if fault != nil {
 		return s.condemn(Quarantined{Shard: g.shard, Replica: g.replica, Reason: fault.Error()})
 	}
-	fresh, err := s.open(rec)
+	var fresh *Group
+	if err == nil {
+		fresh, err = s.open(rec)
+	}
 	if err != nil {
 		// The replica would be missing until the process restarts, so it restarts now.
 		err = fmt.Errorf("raftstore: restart shard %d: %w", g.shard, err)
