@@ -46,8 +46,10 @@ func (s *Store) boot() error {
 			continue
 		}
 		if retired[id] {
-			if err := s.finishRemoval(rec); err != nil {
+			if err := s.finishRemoval(rec); err != nil && !damaged(err) {
 				return err
+			} else if err != nil { // it cannot run again, and the others can
+				s.opts.Logger.Error("the data of a retired replica stays", "shard", rec.Shard, "replica", member.ID, "err", err)
 			}
 			continue
 		}
@@ -146,7 +148,14 @@ func (s *Store) storedRecords() (found stored, err error) {
 				return found, err
 			}
 			found.damage = err
-			next++ // the block of the next slot may be sound
+			// The damaged block may be the last one of the shard before: a record is
+			// looked up without it. Otherwise that of the next slot may be sound.
+			if rec, ok, err := state.ReadRecord(kvReader{s.state}, next); err == nil && ok {
+				found.records = append(found.records, rec)
+				next = rec.Arc.To
+			} else {
+				next++
+			}
 			continue
 		}
 		if len(it.Key()) < 2 {

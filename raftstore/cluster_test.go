@@ -180,6 +180,13 @@ func (n *testNode) isCut() bool {
 }
 
 func (n *testNode) start() {
+	if err := n.tryStart(); err != nil {
+		n.cluster.t.Fatalf("open store: %v", err)
+	}
+}
+
+// tryStart is start without the claim that the store opens.
+func (n *testNode) tryStart() error {
 	c := n.cluster
 	logger := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
@@ -239,12 +246,17 @@ func (n *testNode) start() {
 	n.lastOptions = opts
 	store, err := Open(opts)
 	if err != nil {
-		c.t.Fatalf("open store: %v", err)
+		n.network.Close()
+		for _, conn := range n.conns {
+			conn.Close()
+		}
+		return err
 	}
 	n.store = store
 	n.server = grpc.NewServer(transport.ServerOptions()...)
 	peerv1.RegisterPeerServer(n.server, peerService{network: n.network, node: n})
 	go n.server.Serve(n.listener())
+	return nil
 }
 
 func (n *testNode) stop() {

@@ -73,7 +73,7 @@ func (s *Store) excise(arc shardmap.Arc) error {
 		return err
 	}
 	from, to := state.Span(arc)
-	return s.state.Excise(context.Background(), pebble.KeyRange{Start: from, End: to})
+	return s.cut(from, to, func(span pebble.KeyRange) error { return s.state.Excise(context.Background(), span) })
 }
 
 // recordOf finds the stored record of a replica that does not run.

@@ -122,7 +122,10 @@ func (g *Group) ingest(d snapshot.Descriptor) error {
 	g.excisions.Add(1)
 	old := g.Record().Arc
 	from, to := state.Span(shardmap.Arc{From: min(old.From, d.Arc.From), To: max(old.To, d.Arc.To)})
-	_, err = s.state.IngestAndExcise(context.Background(), paths, nil, nil, pebble.KeyRange{Start: from, End: to})
+	err = s.cut(from, to, func(span pebble.KeyRange) error {
+		_, err := s.state.IngestAndExcise(context.Background(), paths, nil, nil, span)
+		return err
+	})
 	if err != nil {
 		return errors.Join(fmt.Errorf("shard %d: ingest: %w", g.shard, err), s.log.DropIngest(group))
 	}
