@@ -36,7 +36,7 @@ func (n *Node) createMissing(ctx context.Context) error {
 	for _, g := range store.Groups() {
 		local = append(local, g.Record())
 	}
-	missing, unborn := missingReplicas(n.maps.Map(), n.self.ID, local)
+	missing, unborn := missingReplicas(n.maps.Map(), n.self.ID, local, store.Barred)
 	for _, rec := range unborn {
 		n.log.Warn("the map names a replica here that cannot be created: its shard has changed members since its birth",
 			"shard", rec.Shard, "member_epoch", rec.MemberEpoch)
@@ -55,15 +55,18 @@ func (n *Node) createMissing(ctx context.Context) error {
 // and those whose replica is missing and must not be: a synthetic birth is only
 // true for a replica of the shard's first members, so every other has to get the
 // shard's state from a peer. The system shard's replicas are born by formation
-// only; a missing one was lost.
-func missingReplicas(m *shardmap.Map, self shardmap.NodeID, local []shardmap.Record) (missing, unborn []shardmap.Record) {
+// only; a missing one was lost. One that is barred, which is quarantined or retired,
+// stays away for ever, and would have the creation of all others refused.
+func missingReplicas(m *shardmap.Map, self shardmap.NodeID, local []shardmap.Record,
+	barred func(shardmap.ShardID, shardmap.ReplicaID) bool,
+) (missing, unborn []shardmap.Record) {
 	for _, rec := range m.Records() {
-		_, here := rec.On(self)
+		member, here := rec.On(self)
 		covered := slices.ContainsFunc(local, func(l shardmap.Record) bool {
 			return l.Shard == rec.Shard || l.Arc.Overlaps(rec.Arc)
 		})
 		switch {
-		case !here || covered || rec.Shard == shardmap.SystemShard:
+		case !here || covered || rec.Shard == shardmap.SystemShard || barred(rec.Shard, member.ID):
 		case rec.MemberEpoch != 1 || rec.ArcEpoch != 1:
 			unborn = append(unborn, rec)
 		default:

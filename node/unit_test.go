@@ -53,14 +53,18 @@ func TestN1OnlyNewbornUncoveredReplicasAreCreated(t *testing.T) {
 		name            string
 		self            shardmap.NodeID
 		local           []shardmap.Record
+		barred          shardmap.ShardID
 		missing, unborn string
 	}{
-		{"nothing here yet", testNode(1), nil, "[2 4]", "[3]"},
-		{"named nowhere on this node", testNode(4), nil, "[]", "[]"},
-		{"all here", testNode(1), []shardmap.Record{system, newborn, changed, split}, "[]", "[]"},
-		{"covered by another shard", testNode(2), []shardmap.Record{parent}, "[2]", "[]"},
+		{"nothing here yet", testNode(1), nil, 0, "[2 4]", "[3]"},
+		{"named nowhere on this node", testNode(4), nil, 0, "[]", "[]"},
+		{"all here", testNode(1), []shardmap.Record{system, newborn, changed, split}, 0, "[]", "[]"},
+		{"covered by another shard", testNode(2), []shardmap.Record{parent}, 0, "[2]", "[]"},
+		{"one quarantined", testNode(1), nil, 2, "[4]", "[3]"},
 	} {
-		missing, unborn := missingReplicas(m, c.self, c.local)
+		missing, unborn := missingReplicas(m, c.self, c.local, func(shard shardmap.ShardID, replica shardmap.ReplicaID) bool {
+			return shard == c.barred && replica != 0
+		})
 		if got := ids(missing); got != c.missing {
 			t.Errorf("%s: missing %s, want %s", c.name, got, c.missing)
 		}

@@ -215,6 +215,12 @@ func (g *Group) readable() error {
 	return nil
 }
 
+// Barred reports whether a replica must not run here, now or ever: it is retired or
+// quarantined, and Create refuses it.
+func (s *Store) Barred(shard shardmap.ShardID, replica shardmap.ReplicaID) bool {
+	return s.refuseBarred(shard, replica) != nil
+}
+
 // refuseBarred is the answer to a birth of a replica that must not run again.
 func (s *Store) refuseBarred(shard shardmap.ShardID, replica shardmap.ReplicaID) error {
 	if slices.Contains(s.log.Retired(), logstore.Member{Group: uint64(shard), Replica: uint64(replica)}) {

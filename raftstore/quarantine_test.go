@@ -46,6 +46,9 @@ func TestAQuarantinedReplicaNeitherServesNorVotes(t *testing.T) {
 			if err := bad.store.Create(context.Background(), []shardmap.Record{record(2, low, 1, 2, 3)}); kverr.KindOf(err) != kverr.Conflict {
 				t.Fatalf("it was born again: %v", err)
 			}
+			if !bad.store.Barred(2, g.replica) || bad.store.Barred(2, g.replica+1) || bad.store.Barred(3, 300) {
+				t.Fatal("another replica than the quarantined one is barred")
+			}
 			bad.crash()
 			bad.start()
 		}
