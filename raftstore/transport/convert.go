@@ -86,6 +86,11 @@ func appendFromProto(h raft.RPCHeader, a *peerv1.AppendEntries) (*raft.AppendEnt
 		if !knownLogType(e.GetType()) {
 			return nil, kverr.New(kverr.Invalid, "entry %d is of the unknown type %d", e.GetIndex(), e.GetType())
 		}
+		if e.GetType() == uint32(raft.LogConfiguration) { // raft would panic, now and at each start
+			if _, err := decodeConfiguration(e.GetData()); err != nil {
+				return nil, kverr.New(kverr.Invalid, "entry %d: %w", e.GetIndex(), err)
+			}
+		}
 		logs[i] = raft.Log{
 			Index: e.GetIndex(), Term: e.GetTerm(), Type: raft.LogType(e.GetType()),
 			Data: e.GetData(), Extensions: e.GetExtensions(),

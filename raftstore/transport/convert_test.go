@@ -44,6 +44,9 @@ func drawAppend(t *rapid.T) *raft.AppendEntriesRequest {
 			Type: rapid.SampledFrom(types).Draw(t, "type"),
 			Data: rapid.SliceOf(rapid.Byte()).Draw(t, "data"), Extensions: rapid.SliceOf(rapid.Byte()).Draw(t, "ext"),
 		})
+		if l := r.Entries[i]; l.Type == raft.LogConfiguration {
+			l.Data = raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: raft.ServerID(l.Data), Address: "n1/r1"}}})
+		}
 	}
 	return r
 }
@@ -128,6 +131,17 @@ func TestConvert_RefusesWhatNoLeaderSends(t *testing.T) {
 		} else if strings.Contains(err.Error(), "unexpected command") {
 			t.Errorf("%s: raft would take %q for a granted pre-vote", name, err)
 		}
+	}
+}
+
+// Raft panics at a configuration that it cannot read, when it gets the entry and
+// again at every start that finds it in the log.
+func TestConvert_RefusesAMalformedConfiguration(t *testing.T) {
+	m := &peerv1.AppendEntries{PrevIndex: 7, Entries: []*peerv1.Entry{
+		{Index: 8, Term: 1, Type: uint32(raft.LogConfiguration), Data: []byte{0xc1}},
+	}}
+	if _, err := appendFromProto(raft.RPCHeader{}, m); kverr.KindOf(err) != kverr.Invalid {
+		t.Errorf("let in: %v", err)
 	}
 }
 
