@@ -43,8 +43,9 @@ type Group struct {
 	transferring atomic.Bool
 	inRound      atomic.Bool // a confirm round with this group is open
 	applying     atomic.Bool // entries are being applied
-	// excisions counts what takes keys out of open snapshots of the state database.
-	// A read is good if it was the same before its snapshot and after its last key.
+	// excisions counts what takes keys out of open snapshots of the state database,
+	// and is odd while that is under way. A read is good if it was even before its
+	// snapshot and the same after its last key.
 	excisions atomic.Uint64
 
 	lag    applyLag

@@ -236,7 +236,7 @@ func (g *Group) execute(calls []*readCall) {
 		}
 		var values []Value
 		values, key, err = g.lookup(view, rec, c.Keys, key)
-		if err == nil && g.excisions.Load() != excisions {
+		if err == nil && (excisions%2 == 1 || g.excisions.Load() != excisions) {
 			// An ingest or a removal takes data out of open snapshots too.
 			err = kverr.New(kverr.Unavailable, "shard %d: its replica here was replaced while the read ran", g.shard)
 		}

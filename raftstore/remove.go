@@ -38,7 +38,7 @@ func (s *Store) Retire(ctx context.Context, shard shardmap.ShardID, replica shar
 		if err := s.stopUnregistered(g); err != nil {
 			return err
 		}
-		g.excisions.Add(1) // for a read that is still under way
+		g.excisions.Add(1) // and stays odd: for a read that is still under way
 		s.opts.Failpoints.Hit(failpoint.RemovalStopped)
 	}
 	s.opts.Network.Retire(uint64(shard), replica)

@@ -126,6 +126,7 @@ func (g *Group) ingest(d snapshot.Descriptor) error {
 		_, err := s.state.IngestAndExcise(context.Background(), paths, nil, nil, span)
 		return err
 	})
+	g.excisions.Add(1)
 	if err != nil {
 		return errors.Join(fmt.Errorf("shard %d: ingest: %w", g.shard, err), s.log.DropIngest(group))
 	}
