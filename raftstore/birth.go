@@ -45,6 +45,8 @@ func (s *Store) Create(ctx context.Context, records []shardmap.Record) error {
 		defer func() { <-s.births }()
 	case <-s.stopping:
 		return kverr.New(kverr.Closed, "raftstore: the store is stopped")
+	case <-ctx.Done(): // a removal or restart may be waiting for the disk
+		return fmt.Errorf("raftstore: create: %w", ctx.Err())
 	}
 	fresh, err := s.admitBirths(records)
 	if err != nil || len(fresh) == 0 {

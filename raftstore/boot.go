@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 
@@ -46,7 +47,7 @@ func (s *Store) boot() error {
 			continue
 		}
 		if retired[id] {
-			if err := s.finishRemoval(rec); err != nil && !damaged(err) {
+			if err := s.finishRemoval(context.Background(), rec); err != nil && !damaged(err) {
 				return err
 			} else if err != nil { // it cannot run again, and the others can
 				s.opts.Logger.Error("the data of a retired replica stays", "shard", rec.Shard, "replica", member.ID, "err", err)

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,7 @@ func TestAReadThatBeganDuringAnExcisionIsRefused(t *testing.T) {
 		}
 		g.excisions.Add(1) // as Retire does, before it flushes and excises
 		first, _, _ := read(func() {
-			if err := g.store.excise(wholeRing); err != nil {
+			if err := g.store.excise(context.Background(), wholeRing); err != nil {
 				t.Error(err)
 			}
 		})

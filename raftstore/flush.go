@@ -215,12 +215,15 @@ func (g *Group) truncate(keep int64) error {
 // flush makes the state durable unless the store is dead, dies of it or stops. The
 // state database has no log of its own: what is not flushed is replayed from the
 // Raft log at the next start. On a full disk it waits for space.
-func (s *Store) flush() error {
+func (s *Store) flush() error { return s.flushWithin(context.Background()) }
+
+// flushWithin is flush, but gives up when ctx ends.
+func (s *Store) flushWithin(ctx context.Context) error {
 	select {
 	case <-s.stopping:
 		return kverr.New(kverr.Closed, "raftstore: the store stops and flushes by itself")
 	default:
-		return s.flushUntil(s.stopping)
+		return s.flushUntil(ctx, s.stopping)
 	}
 }
 
@@ -231,10 +234,10 @@ func (s *Store) lastFlush(ctx context.Context) error {
 		s.opts.Logger.Warn("no disk space to flush the state; the next start replays it", "dir", s.opts.Dir)
 		return nil
 	}
-	return s.flushUntil(ctx.Done())
+	return s.flushUntil(ctx, nil)
 }
 
-func (s *Store) flushUntil(end <-chan struct{}) error {
+func (s *Store) flushUntil(ctx context.Context, end <-chan struct{}) error {
 	if s.dead.Load() {
 		return kverr.New(kverr.Internal, "raftstore: the store has failed; the next start replays the state")
 	}
@@ -247,6 +250,8 @@ func (s *Store) flushUntil(end <-chan struct{}) error {
 		return nil
 	case <-s.died:
 		return kverr.New(kverr.Internal, "raftstore: the state could not be flushed; the next start replays it")
+	case <-ctx.Done():
+		return fmt.Errorf("raftstore: the state was not flushed in time; what is not is replayed at the next start: %w", ctx.Err())
 	case <-end:
 		return kverr.New(kverr.Closed, "raftstore: the store stopped before the state was flushed; the next start replays it")
 	}

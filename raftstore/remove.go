@@ -51,12 +51,12 @@ func (s *Store) Retire(ctx context.Context, shard shardmap.ShardID, replica shar
 	if err != nil || !found {
 		return err
 	}
-	return s.finishRemoval(rec)
+	return s.finishRemoval(ctx, rec)
 }
 
 // finishRemoval takes the data of a replica whose retirement is on disk.
-func (s *Store) finishRemoval(rec shardmap.Record) error {
-	if err := s.excise(rec.Arc); err != nil {
+func (s *Store) finishRemoval(ctx context.Context, rec shardmap.Record) error {
+	if err := s.excise(ctx, rec.Arc); err != nil {
 		return fmt.Errorf("raftstore: shard %d: remove its data: %w", rec.Shard, err)
 	}
 	s.opts.Failpoints.Hit(failpoint.RemovalExcised)
@@ -67,9 +67,9 @@ func (s *Store) finishRemoval(rec shardmap.Record) error {
 
 // excise takes an arc out of the state database, durably. The flush first: an
 // overlapping memtable would make all shards' applies wait for one during the
-// excise.
-func (s *Store) excise(arc shardmap.Arc) error {
-	if err := s.flush(); err != nil {
+// excise. On a full disk it waits for space until ctx ends.
+func (s *Store) excise(ctx context.Context, arc shardmap.Arc) error {
+	if err := s.flushWithin(ctx); err != nil {
 		return err
 	}
 	from, to := state.Span(arc)
