@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -165,6 +166,9 @@ func (d *DB) exciseRange(group uint64, from, to []byte) (done bool, err error) {
 	if bytes < d.opts.minSweepBytes {
 		return false, nil
 	}
+	if err := d.readBeside(from, to); err != nil {
+		return false, fmt.Errorf("logstore: group %d: read what lies beside truncated entries: %w", group, err)
+	}
 	if err := d.pebble.Excise(context.Background(), pebble.KeyRange{Start: from, End: to}); err != nil {
 		return false, fmt.Errorf("logstore: group %d: excise truncated entries: %w", group, err)
 	}
@@ -176,3 +180,21 @@ func (d *DB) exciseRange(group uint64, from, to []byte) (done bool, err error) {
 }
 
 func (o *exciseOp) publish() {}
+
+// readBeside reads, in every table that reaches over an end of a range, the last
+// block before it and the first one after it. An excise reads the same to know where
+// the rest of such a table begins, and where it cannot, Pebble 2.1.7 takes the rest
+// for empty: all records and entries in it would be gone.
+func (d *DB) readBeside(from, to []byte) error {
+	it, err := d.pebble.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	it.SeekLT(from)
+	err = it.Error()
+	if err == nil {
+		it.SeekGE(to)
+		err = it.Error()
+	}
+	return errors.Join(err, it.Close())
+}
