@@ -73,7 +73,7 @@ var kinds = []string{
 
 func table(seen map[string]map[outcome]int) string {
 	var b strings.Builder
-	columns := []outcome{refused, ended, quarantined, unnoticed}
+	columns := []outcome{refused, ended, quarantined, stuck, unnoticed}
 	fmt.Fprintf(&b, "%-16s", "")
 	for _, o := range columns {
 		fmt.Fprintf(&b, "%24s", o)

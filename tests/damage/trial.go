@@ -20,6 +20,9 @@ const (
 	ended       outcome = "ended by itself"
 	quarantined outcome = "quarantined a replica"
 	unnoticed   outcome = "went on" // repaired, ignored, or not met yet
+	// stuck is a replica beside a damaged one that needs a snapshot: to install it,
+	// the damaged block would have to be read.
+	stuck outcome = "cannot catch up"
 )
 
 const (
@@ -79,26 +82,32 @@ func (b *base) compare(srv *nodetest.Server, startErr error) (outcome, error) {
 	if startErr != nil {
 		return refused, nil
 	}
-	var differ error
+	var behind bool
 	for start := time.Now(); time.Since(start) < compareTime; time.Sleep(100 * time.Millisecond) {
 		if srv.Fatal() != nil {
 			return ended, nil
 		}
-		differ = b.differences(srv)
-		if differ == nil {
+		var differ error
+		if behind, differ = b.differences(srv); differ != nil {
+			return "", differ
+		}
+		if !behind {
 			break
 		}
 	}
-	if held := srv.Node().Store().Quarantined(); len(held) > 0 {
-		return quarantined, differ
+	switch held := srv.Node().Store().Quarantined(); {
+	case behind:
+		return stuck, nil
+	case len(held) > 0:
+		return quarantined, nil
 	}
-	return unnoticed, differ
+	return unnoticed, nil
 }
 
-// differences is an error while a replica of the damaged node differs from a sound
-// one. A replica that cannot be read does not differ: it says what is wrong.
-func (b *base) differences(srv *nodetest.Server) error {
-	var differ error
+// differences is an error when a replica of the damaged node differs from a sound
+// one at the same index; behind is true while one has not come to it. A replica
+// that cannot be read does not differ: it says what is wrong.
+func (b *base) differences(srv *nodetest.Server) (behind bool, differ error) {
 	for _, g := range srv.Node().Store().Groups() {
 		sound, ok := b.cluster.Servers[third].Node().Store().Group(g.Shard())
 		if !ok {
@@ -106,10 +115,15 @@ func (b *base) differences(srv *nodetest.Server) error {
 		}
 		index, hash, err := g.Hash()
 		soundIndex, soundHash, soundErr := sound.Hash()
-		if err == nil && soundErr == nil && (index != soundIndex || hash != soundHash) {
-			differ = errors.Join(differ, fmt.Errorf("shard %d: the damaged replica has %x at index %d, a sound one %x at %d",
-				g.Shard(), hash, index, soundHash, soundIndex))
+		if err != nil || soundErr != nil {
+			continue
+		}
+		if index != soundIndex {
+			behind = true
+		} else if hash != soundHash {
+			differ = errors.Join(differ, fmt.Errorf("shard %d: the damaged replica has %x at index %d, a sound one %x",
+				g.Shard(), hash, index, soundHash))
 		}
 	}
-	return differ
+	return behind, differ
 }
