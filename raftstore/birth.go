@@ -108,7 +108,7 @@ func (s *Store) writeBirths(records []shardmap.Record) error {
 	for _, rec := range records {
 		member, _ := rec.On(s.opts.Self) // admitted
 		if applied, found, err := state.LoadApplied(kvReader{s.state}, rec.Arc.From); err != nil || found {
-			if err == nil && applied.Index == birthIndex {
+			if err == nil && applied.Index == birthIndex && s.bornAs(rec, member.ID) {
 				births = append(births, birthOf(rec.Shard, member.ID)) // an earlier Create got this far
 				continue
 			}
@@ -135,6 +135,17 @@ func (s *Store) writeBirths(records []shardmap.Record) error {
 	}
 	s.opts.Failpoints.Hit(failpoint.BirthLogged)
 	return nil
+}
+
+// bornAs reports whether the record stored where this one would be is of the same
+// replica: what is left of another's birth must not become this one's.
+func (s *Store) bornAs(rec shardmap.Record, replica shardmap.ReplicaID) bool {
+	stored, found, err := state.ReadRecord(kvReader{s.state}, rec.Arc.From)
+	if err != nil || !found || stored.Shard != rec.Shard {
+		return false
+	}
+	member, ok := stored.On(s.opts.Self)
+	return ok && member.ID == replica
 }
 
 func configurationOf(rec shardmap.Record) raft.Configuration {

@@ -227,6 +227,15 @@ func (s *Store) flushWithin(ctx context.Context) error {
 	}
 }
 
+func (s *Store) isStopping() bool {
+	select {
+	case <-s.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
 // lastFlush is that of a stop. It ends with ctx, and does not begin on a disk without
 // room.
 func (s *Store) lastFlush(ctx context.Context) error {

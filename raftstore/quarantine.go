@@ -202,7 +202,7 @@ func (g *Group) readable() error {
 		return fmt.Errorf("shard %d: inspect: %w", g.shard, err)
 	}
 	for ok := it.First(); ok; ok = it.Next() {
-		if g.isClosing() {
+		if g.isClosing() || g.store.isStopping() {
 			break
 		}
 		if _, err := it.ValueAndErr(); err != nil {

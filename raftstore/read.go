@@ -222,6 +222,7 @@ func (g *Group) execute(calls []*readCall) {
 	if err == nil && found {
 		applied, found, err = state.LoadApplied(view, rec.Arc.From)
 	}
+	g.store.readFailed(err)
 	if err == nil && !found {
 		err = kverr.New(kverr.Internal, "shard %d: its record is gone", g.shard)
 	}
@@ -262,6 +263,7 @@ func (g *Group) lookup(view kvReader, rec shardmap.Record, keys [][]byte, buf []
 		buf = state.DataKey(buf[:0], slot, k)
 		raw, found, err := view.Get(buf)
 		if err != nil {
+			g.store.readFailed(err)
 			return nil, buf, kverr.New(kverr.Internal, "shard %d: read: %w", g.shard, err)
 		}
 		if !found {

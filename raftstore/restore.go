@@ -93,6 +93,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	return err
 }
 
+// ingestFlush is how long an ingest waits for its flush.
+const ingestFlush = 15 * time.Second
+
 // ingest is rule L2's order: marker in the log database → flush → ingest and
 // excise, atomic → the log is cut up to the snapshot and the marker cleared, in
 // one batch. A crash between two of them is settled at the next boot by comparing
@@ -115,8 +118,13 @@ func (g *Group) ingest(d snapshot.Descriptor) error {
 	s.opts.Failpoints.Hit(failpoint.IngestMarked)
 	// What the ingest replaces must not be in a memtable: it would be flushed above
 	// the new tables, or make every shard's applies wait for its flush.
-	if err := s.flush(); err != nil {
-		return err // the marker is dropped at boot, or overwritten by the next ingest
+	// Raft waits meanwhile, for its votes too, so a flush that a full disk holds up is
+	// given up: the leader sends another snapshot.
+	ctx, cancel := context.WithTimeout(context.Background(), ingestFlush)
+	err = s.flushWithin(ctx)
+	cancel()
+	if err != nil {
+		return errors.Join(fmt.Errorf("shard %d: before an ingest: %w", g.shard, err), s.log.DropIngest(group))
 	}
 	s.opts.Failpoints.Hit(failpoint.IngestFlushed)
 	g.excisions.Add(1)

@@ -55,6 +55,16 @@ func damaged(err error) bool {
 	return pebble.IsCorruptionError(err) || errors.As(err, &ours) && ours.Kind != kverr.Format
 }
 
+// readFailed judges an error of a client's read (P10). What is damaged is the
+// inspector's business; a disk that answers with an error ends the process, since a
+// leader that stays would go on failing while the others could serve.
+func (s *Store) readFailed(err error) {
+	if err == nil || damaged(err) || kverr.KindOf(err) == kverr.Format {
+		return
+	}
+	s.fatal(fmt.Errorf("raftstore: read the state database: %w", err))
+}
+
 // settleIngest is rule L2: the marker was synced before the ingest and is cleared
 // after it, so the applied index tells whether the ingest happened.
 func (s *Store) settleIngest(group uint64, m logstore.Marker, applied state.AppliedState) (fault, err error) {

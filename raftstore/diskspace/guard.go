@@ -107,7 +107,8 @@ func (g *Guard) Level() Level { return Level(g.level.Load()) }
 
 // Room reports whether so many more bytes would leave the disk above Critical.
 func (g *Guard) Room(bytes uint64) bool {
-	return g.unknown.Load() || g.free.Load() >= bytes+g.limits.Load().critical
+	free, critical := g.free.Load(), g.limits.Load().critical
+	return g.unknown.Load() || free >= critical && free-critical >= bytes
 }
 
 // Status returns what is known.

@@ -323,7 +323,7 @@ func TestRoom(t *testing.T) {
 		r.Start()
 		defer r.Close()
 		time.Sleep(lookEvery)
-		for bytes, want := range map[uint64]bool{0: true, 12 * mib: true, 13 * mib: false, 1 << 62: false} {
+		for bytes, want := range map[uint64]bool{0: true, 12 * mib: true, 13 * mib: false, 1 << 62: false, 1<<64 - 1: false} {
 			if r.Room(bytes) != want {
 				t.Errorf("room for %d bytes: %t", bytes, !want)
 			}
