@@ -33,6 +33,10 @@ race: ## run all tests under the race detector (needs a C compiler)
 sim: ## run N random simulator scenarios from SEED (N=100 SEED=1)
 	$(GO) test -count=1 -timeout 60m -run 'TestRandomScenarios' ./tests/sim -sim.n=$(or $(N),100) -sim.seed=$(or $(SEED),1)
 
+.PHONY: fault-disk
+fault-disk: ## let disks of real nodes hang and run full; needs root, takes two minutes
+	$(GO) test -count=1 -v -timeout 15m ./tests/disk -disk.faults
+
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck, import directions and package docs
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these'; exit 1; }
