@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
 	"github.com/ringfort/ringfort/api/wire"
@@ -18,6 +19,10 @@ import (
 	"github.com/ringfort/ringfort/raftstore/transport"
 	"github.com/ringfort/ringfort/shardmap"
 )
+
+// fullDiskPatience is how long a log that met a full disk waits for space: less than
+// after what a disk that hangs ends the process.
+const fullDiskPatience = 10 * time.Second
 
 // start does the steps of the package comment in order. A step that fails undoes
 // the earlier ones.
@@ -165,6 +170,7 @@ func (n *Node) openStore() error {
 		Events: raftstore.Events{Leader: n.leader, Applied: func(shardmap.ShardID) { nudge(n.applied) }},
 	}
 	options.LowSpaceBytes, options.BallastBytes = n.cfg.LowSpace, n.cfg.BallastSize
+	options.FullDiskPatience = fullDiskPatience
 	if options.SnapshotBytesPerSecond = n.cfg.SnapshotRate; n.cfg.SnapshotRate == 0 {
 		options.SnapshotBytesPerSecond = -1
 	}

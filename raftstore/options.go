@@ -95,6 +95,11 @@ type Options struct {
 	// BallastBytes is the size of a file in Dir that is thrown off at the first write
 	// that meets a full disk. 0: 1 % of the disk, at most 256 MiB; negative: none.
 	BallastBytes int64
+	// FullDiskPatience is how long a write that met a full disk waits for space when
+	// there is no ballast; 0 is not at all. Less than DiskExit, or a full disk is told
+	// as one that hangs. It is waited for below Pebble, with its locks held, so not in
+	// bubbles (M1).
+	FullDiskPatience time.Duration
 	// BeforeSync and BeforeApply inject delays and hangs in tests (M1): before each
 	// synced commit of the log, and before each state batch of a shard. They may
 	// block and must not call back into the store. Nil in production.

@@ -115,7 +115,8 @@ func (s *Store) openDatabases() (err error) {
 	}
 	s.space = diskspace.New(diskspace.Options{
 		FS: s.opts.FS, Dir: dir, LowBytes: s.opts.LowSpaceBytes, BallastBytes: s.opts.BallastBytes,
-		Changed: s.spaceChanged, Logger: s.opts.Logger,
+		FullPatience: s.opts.FullDiskPatience,
+		Changed:      s.spaceChanged, Logger: s.opts.Logger,
 	})
 	if err := s.space.MayOpen(); err != nil {
 		return err

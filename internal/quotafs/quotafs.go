@@ -28,6 +28,7 @@ type FS struct {
 	files  map[string]*inode
 	full   int // writes refused
 	stop   func(name string) bool
+	gives  bool // space that is not written yet
 }
 
 // inode is one file under all its names.
@@ -102,6 +103,14 @@ func (fs *FS) Deny(deny func(name string) bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.stop = deny
+}
+
+// Preallocate makes Preallocate of files take the space; otherwise it is ignored, as
+// by vfs.MemFS.
+func (fs *FS) Preallocate(takes bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.gives = takes
 }
 
 func (fs *FS) freeLocked() int64 { return max(0, fs.size-fs.filler-fs.used) }
@@ -285,6 +294,20 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		err = writeErr
 	}
 	return n, err
+}
+
+// Preallocate implements vfs.File.
+func (f *file) Preallocate(off, length int64) error {
+	f.fs.mu.Lock()
+	gives := f.fs.gives
+	f.fs.mu.Unlock()
+	if !gives {
+		return nil
+	}
+	if _, err := f.fs.take(f, off, int(length)); err != nil {
+		return err
+	}
+	return nil
 }
 
 // take books the growth of a file by a write, as far as there is room.

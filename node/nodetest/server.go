@@ -131,6 +131,7 @@ func (s *Server) deps(l *life) node.Deps {
 			c.Network.sever(s.Index) // whatever it does from now on, nobody hears of it
 		},
 		TuneStore: func(o *raftstore.Options) {
+			o.FullDiskPatience = 0 // nothing may wait below Pebble in a bubble (M1)
 			o.CacheBytes, o.MemTableBytes = 1<<20, 1<<20
 			s.tuneHangs(o)
 			if c.options.Tune != nil {

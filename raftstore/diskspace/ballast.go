@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -17,6 +18,10 @@ const (
 	ballastChunk = mib
 	// openBytes is what must be free to open databases.
 	openBytes = mib
+	// worthRepeating is how much must be free for a write to be repeated that met a
+	// full disk: the largest entry.
+	worthRepeating = 256 << 10
+	fullRecheck    = 100 * time.Millisecond
 )
 
 func (g *Guard) ballastPath() string { return g.opts.FS.PathJoin(g.opts.Dir, ballastName) }
@@ -43,13 +48,63 @@ func (g *Guard) dropBallast() {
 }
 
 // throwOff is called by the file system when a write met a full disk, before it
-// repeats the write. All other writes wait meanwhile.
+// repeats the write. All other writes wait meanwhile. Where there is no ballast, or
+// others took what it gave, it waits a while for space: the write is repeated only
+// once, and one of a log that fails ends the process.
 func (g *Guard) throwOff() {
+	g.giveBallast()
+	if !g.fit() {
+		g.awaitSpace()
+	}
+}
+
+func (g *Guard) giveBallast() {
 	g.full.Add(1)
 	g.spent.Store(true)
 	g.dropBallast()
 	g.look()
 	g.signal()
+}
+
+// fit reports whether a write that met a full disk has a chance now.
+func (g *Guard) fit() bool {
+	need := uint64(worthRepeating)
+	if b := g.limits.Load().ballast; b > 0 {
+		need = min(need, b/2)
+	}
+	return g.unknown.Load() || g.avail.Load() >= need
+}
+
+// awaitSpace waits until a write has a chance, within FullPatience from when none had.
+func (g *Guard) awaitSpace() {
+	if g.opts.FullPatience <= 0 {
+		return
+	}
+	now := time.Now()
+	since := g.hopeless.Load()
+	if since == nil && g.hopeless.CompareAndSwap(nil, &now) {
+		g.logger.Error("the disk is full and there is no ballast: the node waits for space, and ends without any",
+			"dir", g.opts.Dir, "for", g.opts.FullPatience)
+	}
+	if since = g.hopeless.Load(); since == nil {
+		return // space came
+	}
+	tick := time.NewTicker(fullRecheck)
+	defer tick.Stop()
+	patience := time.NewTimer(g.opts.FullPatience - now.Sub(*since))
+	defer patience.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if g.look(); g.fit() {
+				return
+			}
+		case <-patience.C:
+			return
+		case <-g.stop:
+			return
+		}
+	}
 }
 
 // MayOpen reports whether there is room to open databases at all: each writes a few
@@ -59,7 +114,7 @@ func (g *Guard) MayOpen() error {
 	if g.unknown.Load() || g.avail.Load() >= openBytes {
 		return nil
 	}
-	g.throwOff()
+	g.giveBallast()
 	if free := g.avail.Load(); free < openBytes {
 		return &kverr.Error{Kind: kverr.NoSpace, Message: fmt.Sprintf(
 			"%d bytes are free on the disk of %s, at least %d are needed to start: free disk space", free, g.opts.Dir, openBytes)}
@@ -67,10 +122,18 @@ func (g *Guard) MayOpen() error {
 	return nil
 }
 
-// makeBallast is called by the guard's goroutine when there is room.
-func (g *Guard) makeBallast(size uint64) {
-	g.spent.Store(false)
-	if err := g.writeBallast(size); err != nil {
+// makeBallast is called by the guard's goroutine when there is room. Unless it may
+// be written, it is made only if the file system gives the space at once.
+func (g *Guard) makeBallast(size uint64, written bool) {
+	owed := g.spent.Swap(false)
+	err := g.writeBallast(size, written)
+	switch {
+	case err == nil:
+	case errors.Is(err, errMustBeWritten):
+		g.spent.Store(owed)
+		g.dropBallast()
+		return
+	default:
 		g.logger.Warn("no ballast could be made; it will be tried again", "path", g.ballastPath(), "bytes", size, "err", err)
 		g.dropBallast()
 		return
@@ -80,17 +143,23 @@ func (g *Guard) makeBallast(size uint64) {
 	g.look()
 }
 
-var errNoRoom = errors.New("the room for it is gone")
+var (
+	errNoRoom        = errors.New("the room for it is gone")
+	errMustBeWritten = errors.New("the file system does not give space before it is written")
+)
 
-func (g *Guard) writeBallast(size uint64) (err error) {
+func (g *Guard) writeBallast(size uint64, written bool) (err error) {
 	f, err := g.opts.FS.Create(g.ballastPath(), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if g.allocate(f, size) {
+	switch {
+	case g.allocate(f, size):
 		_, err = f.WriteAt([]byte{1}, int64(size)-1)
-	} else {
+	case !written:
+		return errMustBeWritten
+	default:
 		err = g.fill(f, size)
 	}
 	return errors.Join(err, f.Sync())

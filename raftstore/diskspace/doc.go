@@ -21,7 +21,10 @@
 //
 // A file that takes up real space. The first write that meets a full disk waits
 // while it is removed and is then repeated (vfs.OnDiskFull). It is made again when
-// there has been room for it for a while.
+// there is room for it, at once where the file system gives space that is not
+// written, otherwise when there has been room for a while. A write that meets a full
+// disk without a ballast, or whose ballast others took, waits FullPatience for space
+// before it fails: whoever filled the disk often meets the same error and cleans up.
 //
 // # What the caller owes
 //
@@ -34,6 +37,7 @@
 // # Goroutines and locks
 //
 // One goroutine looks each second and makes the ballast; Close waits for it. A
-// table that waits for room waits without a lock, for at most a second. One lock is
+// table that waits for room waits without a lock, for at most a second; a write to a
+// full disk may wait with Pebble's locks held, for FullPatience. One lock is
 // held while the free space is asked for, and never waited for by those who write.
 package diskspace

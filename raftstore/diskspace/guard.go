@@ -14,8 +14,10 @@ const (
 	lookEvery = time.Second
 	// lookBytes is how much may be written before the free space is asked for again.
 	lookBytes = mib
-	// ballastCalm is how long there must have been room before the ballast is made
-	// again: who filled the disk may not be done.
+	// ballastCalm is how long there must have been room before the ballast is written
+	// again: who filled the disk may not be done. Where the file system gives space
+	// without writing it, the ballast is made at once: the disk may be full again
+	// within seconds, and then it is needed.
 	ballastCalm = 10 * time.Second
 )
 
@@ -29,6 +31,9 @@ type Options struct {
 	// BallastBytes is the size of the ballast. 0: 1 % of the disk, at most 256 MiB.
 	// Negative: none.
 	BallastBytes int64
+	// FullPatience is how long a write to a full disk waits for space when there is no
+	// ballast to throw off.
+	FullPatience time.Duration
 	// Changed is called after a change of the level, from the guard's goroutine.
 	Changed func(Level)
 	Logger  *slog.Logger
@@ -59,7 +64,8 @@ type Guard struct {
 	total      atomic.Uint64
 	unseen     atomic.Int64 // bytes written since free was asked for
 	ballast    atomic.Uint64
-	spent      atomic.Bool // the ballast was thrown off and is owed
+	spent      atomic.Bool               // the ballast was thrown off and is owed
+	hopeless   atomic.Pointer[time.Time] // since when no write has a chance; nil while one has
 	full       atomic.Uint64
 	refused    atomic.Uint64
 	started    atomic.Bool
@@ -79,7 +85,8 @@ func New(o Options) *Guard {
 		g.logger = slog.New(slog.DiscardHandler)
 	}
 	g.limits.Store(&limits{})
-	g.fs = vfs.OnDiskFull(o.FS, g.throwOff)
+	// A write is repeated once, and once more when others took what the ballast gave.
+	g.fs = vfs.OnDiskFull(vfs.OnDiskFull(o.FS, g.throwOff), g.throwOff)
 	g.look()
 	return g
 }
@@ -145,6 +152,9 @@ func (g *Guard) look() {
 	g.total.Store(usage.TotalBytes)
 	g.avail.Store(usage.AvailBytes)
 	g.free.Store(free)
+	if g.fit() {
+		g.hopeless.Store(nil)
+	}
 	was := g.Level()
 	if now := l.levelAt(free, was); now != was {
 		g.level.Store(int32(now))
@@ -187,8 +197,9 @@ func (g *Guard) run() {
 			roomySince = time.Time{}
 		case roomySince.IsZero():
 			roomySince = time.Now()
+			g.makeBallast(l.ballast, false)
 		case time.Since(roomySince) >= ballastCalm:
-			g.makeBallast(l.ballast)
+			g.makeBallast(l.ballast, true)
 			roomySince = time.Time{}
 		}
 		select {

@@ -252,6 +252,100 @@ func TestTheBallastSavesAWrite(t *testing.T) {
 	})
 }
 
+// A disk that is full again two seconds after it had space finds the ballast made
+// again, where the file system gives space that is not written.
+func TestTheBallastIsThereForTheNextFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.disk.Preallocate(true)
+		r.Start()
+		defer r.Close()
+		for i := range 5 {
+			r.disk.FillUp(50 * mib)
+			time.Sleep(2 * lookEvery)
+			r.wantLevel(OK)
+			r.disk.FillUp(0)
+			if err := r.write(fmt.Sprintf("%06d.log", i), 1000); err != nil {
+				t.Fatalf("time %d: %v", i, err)
+			}
+			r.wantLevel(Critical)
+		}
+		if n := r.Status().FullHits; n != 5 {
+			t.Errorf("%d writes met a full disk; nothing is proved", n)
+		}
+	})
+}
+
+// Without a ballast, or when others took what it gave, a write waits for space.
+func TestAWriteWaitsForSpaceWithoutABallast(t *testing.T) {
+	const patience = 10 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *Options) { o.BallastBytes, o.FullPatience = -1, patience })
+		r.Start()
+		defer r.Close()
+		for _, c := range []struct {
+			after time.Duration // space comes back
+			want  bool
+		}{{time.Second, true}, {patience - time.Second, true}, {2 * patience, false}, {patience / 2, true}} {
+			r.disk.FillUp(0)
+			start := time.Now()
+			done := make(chan error, 1)
+			go func() { done <- r.write("000001.log", 1000) }()
+			time.AfterFunc(c.after, func() { r.disk.FillUp(20 * mib) })
+			err := <-done
+			took := time.Since(start)
+			if (err == nil) != c.want || err != nil && !vfs.IsNoSpaceError(err) {
+				t.Errorf("space after %v: %v", c.after, err)
+			}
+			if limit := min(c.after, patience) + 2*fullRecheck; took < min(c.after, patience) || took > limit {
+				t.Errorf("space after %v: it took %v", c.after, took)
+			}
+			time.Sleep(3 * patience)
+		}
+	})
+}
+
+// Others take what the ballast gave before the write is repeated.
+func TestAWriteWaitsWhenOthersTakeTheBallast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *Options) {
+			o.FS, o.FullPatience = &thief{FS: o.FS.(*quotafs.FS)}, 10*time.Second
+		})
+		r.Start()
+		defer r.Close()
+		time.Sleep(lookEvery)
+		if r.ballastOnDisk() == 0 {
+			t.Fatal("there is no ballast; nothing is proved")
+		}
+		r.disk.FillUp(0)
+		time.AfterFunc(3*time.Second, func() { r.disk.FillUp(20 * mib) })
+		start := time.Now()
+		if err := r.write("000001.log", 1000); err != nil || time.Since(start) < 3*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+	})
+}
+
+// thief takes what a thrown off ballast gives, once it was seen to be free.
+type thief struct {
+	*quotafs.FS
+	ready bool
+}
+
+func (d *thief) Remove(name string) error {
+	err := d.FS.Remove(name)
+	d.ready = d.ready || err == nil && d.PathBase(name) == ballastName
+	return err
+}
+
+func (d *thief) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if d.ready {
+		d.ready = false
+		d.FillUp(0)
+	}
+	return d.FS.Create(name, category)
+}
+
 // What a large ballast gave back is not for clients' data.
 func TestAThrownOffBallastIsOwed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
