@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/diskspace"
 	"github.com/ringfort/ringfort/raftstore/state"
@@ -18,7 +20,18 @@ const (
 	// is critical, above the reserve: a new leader's first entries, without which no
 	// shard could be read, must not need space that a put would.
 	smallEntries = 512
+	// A follower whose disk is critical goes on taking entries in a trickle, down to
+	// its last bytes: what leaders had proposed before they ran out of space, and the
+	// first entries of new leaders. Where all disks are full, no leader could open its
+	// tenure otherwise, and reads would end with the leaders of before. trickleBurst
+	// is more than the largest merged entry, trickleRate a megabyte in four minutes.
+	trickleBurst = 512 << 10
+	trickleRate  = 4 << 10 // bytes per second
+	// entryCost is what an entry takes beside its data, generously.
+	entryCost = 256
 )
+
+func newTrickle() *rate.Limiter { return rate.NewLimiter(trickleRate, trickleBurst) }
 
 // Admits says whether the disk has room for an operation of this kind that is
 // proposed here now: nil unless this replica leads. When space is low, puts are
@@ -57,9 +70,13 @@ func (g *Group) admitsAll(ops []state.Op) error {
 }
 
 // takesEntries decides for the transport whether a follower here takes entries: its
-// log must not meet a full disk while the others of the quorum could go on.
+// log must not meet a full disk while the others of the quorum could go on. It may be
+// called by several goroutines.
 func (s *Store) takesEntries(bytes int) bool {
 	if s.space.Level() < diskspace.Critical || bytes <= smallEntries && !s.space.InReserve() {
+		return true
+	}
+	if !s.space.AtTheLast() && s.trickle.AllowN(time.Now(), bytes+entryCost) {
 		return true
 	}
 	s.disk.declined.Add(1)

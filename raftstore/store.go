@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/time/rate"
 
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/diskspace"
@@ -28,10 +29,12 @@ const sweepEvery = 20 * time.Millisecond
 type Store struct {
 	opts  Options
 	space *diskspace.Guard
-	cache *pebble.Cache
-	files *pebble.FileCache
-	state *pebble.DB
-	log   *logstore.DB
+	// trickle is what followers still take when the disk is critical.
+	trickle *rate.Limiter
+	cache   *pebble.Cache
+	files   *pebble.FileCache
+	state   *pebble.DB
+	log     *logstore.DB
 
 	confirmer *confirmer
 	readers   *readPool
@@ -84,6 +87,7 @@ func Open(o Options) (*Store, error) {
 		stopGate: make(chan struct{}), stopping: make(chan struct{}), closing: make(chan struct{})}
 	s.mu.groups = make(map[shardmap.ShardID]*Group)
 	s.flusher, s.inspector, s.watchdog = newFlusher(s), newInspector(s), newWatchdog(s)
+	s.trickle = newTrickle()
 	if err := s.openDatabases(); err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ const (
 //   - A leader that refuses writes because a leadership transfer got stuck
 //     (upstream #696) is restarted in place.
 //   - A leader whose proposals are not committed although a majority of the voters
-//     answers it hands over; if that does not end its tenure it is restarted.
+//     answers it and has disk space hands over; if that does not end its tenure it is restarted.
 //   - A leader ends its calls to a follower that answers and does not move; if
 //     that does not help it hands the leadership over or is restarted.
 //   - A follower that hears its leader and does not move while the leader's
@@ -214,8 +214,10 @@ func (w *watchdog) examineLeader(p *patient, now time.Time) {
 func timeToSend(bytes int) time.Duration { return time.Duration(bytes) * time.Second >> 19 }
 
 // hasQuorum reports whether a majority of the voters, this replica included, has
-// answered the leader within an election timeout. Heartbeats have their own
-// goroutines, so this is so as well when raft's main loop hangs.
+// answered the leader within an election timeout and has room for entries. Heartbeats
+// have their own goroutines, so this is so as well when raft's main loop hangs. Without
+// disk space on a majority nothing can be committed; the leader must stay, or there
+// would be nobody to read from.
 func (g *Group) hasQuorum(t *tenure) bool {
 	e, err := g.electorate()
 	if err != nil {
@@ -227,7 +229,7 @@ func (g *Group) hasQuorum(t *tenure) bool {
 	}
 	for _, v := range e.others {
 		p, known := g.trans.PeerProgress(transport.ServerID(v.node, v.replica))
-		if known && p.Term == t.term && time.Since(p.Contact) <= g.store.opts.ElectionTimeout {
+		if known && p.Term == t.term && !p.NoSpace && time.Since(p.Contact) <= g.store.opts.ElectionTimeout {
 			answer++
 		}
 	}

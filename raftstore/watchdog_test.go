@@ -384,3 +384,32 @@ func TestWatchdog_AFollowerWithoutSpaceIsLeftAlone(t *testing.T) {
 		}
 	})
 }
+
+// Without disk space on a majority nothing is committed. A leader that gave up for
+// that would leave nobody to read from.
+func TestWatchdog_ALeaderWhoseFollowersHaveNoSpaceStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		mustPut(t, g, "a", "0")
+		var room atomic.Bool
+		for _, n := range c.nodes {
+			n.network.OnEntries(func(int) bool { return room.Load() })
+		}
+		stuck := proposeOne(g, "b")
+		for range 90 {
+			time.Sleep(time.Second)
+			if g.tenure.Load() == nil || c.restarts() != 0 {
+				t.Fatal("the leader gave up")
+			}
+			mustGet(t, g, "a", "0")
+		}
+		room.Store(true)
+		c.writable(2, 5*time.Second)
+		if err := <-stuck; err != nil && kverr.KindOf(err) != kverr.OutcomeUnknown {
+			t.Errorf("the write that waited for space: %v", err)
+		}
+		c.agree(2)
+	})
+}

@@ -114,6 +114,17 @@ func (g *Guard) InReserve() bool {
 	return g.started.Load() && g.free.Load() < g.limits.Load().reserve
 }
 
+// AtTheLast reports whether not even the reserve may be used any more: half of what
+// backs it, the ballast, is gone. Without a ballast the reserve backs itself.
+func (g *Guard) AtTheLast() bool {
+	l := g.limits.Load()
+	backing := l.ballast
+	if backing == 0 {
+		backing = l.reserve
+	}
+	return g.started.Load() && g.avail.Load()+g.ballast.Load() < backing/2
+}
+
 // awaitRoom lets a new table wait for a while. Pebble repeats a flush that failed
 // at once, so this is also what keeps it from spinning.
 func (g *Guard) awaitRoom(name string) error {

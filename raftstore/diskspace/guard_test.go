@@ -346,6 +346,36 @@ func (d *thief) Create(name string, category vfs.DiskWriteCategory) (vfs.File, e
 	return d.FS.Create(name, category)
 }
 
+// The reserve may be used until half of what backs it, the ballast, is gone.
+func TestAtTheLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.Start()
+		defer r.Close()
+		time.Sleep(lookEvery)
+		left := func(bytes int64) bool {
+			r.disk.FillUp(bytes)
+			r.look()
+			return r.AtTheLast()
+		}
+		if left(0) {
+			t.Error("while there is a ballast")
+		}
+		if err := r.write("000001.log", 1000); err != nil {
+			t.Fatal(err)
+		}
+		if r.ballastOnDisk() != 0 {
+			t.Fatal("the ballast is still there; nothing is proved")
+		}
+		if left(diskSize/200 + 1000) {
+			t.Error("with more than half of it left")
+		}
+		if !left(diskSize/200 - 1000) {
+			t.Error("not with less")
+		}
+	})
+}
+
 // What a large ballast gave back is not for clients' data.
 func TestAThrownOffBallastIsOwed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -64,6 +64,9 @@ func (g *Group) appendWhenRoom(p *peer, target raft.ServerAddress,
 			return err
 		}
 		p.full(true)
+		if len(args.Entries) > 1 { // one may find room where all do not
+			args.Entries = args.Entries[:1]
+		}
 		pause := time.NewTimer(noSpacePause)
 		select {
 		case <-pause.C:

@@ -1,0 +1,121 @@
+package raftstore
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/internal/quotafs"
+	"github.com/ringfort/ringfort/raftstore/diskspace"
+)
+
+const testDisk = 400 << 20
+
+// withSmallDisks is a cluster of three nodes whose disks can run full: low below
+// 16 MiB, a ballast of 4 MiB.
+func withSmallDisks(t *testing.T) (c *testCluster, disks []*quotafs.FS) {
+	t.Helper()
+	c = newTestCluster(t, 3)
+	for i := 1; i <= 3; i++ {
+		n := c.nodes[nodeID(i)]
+		n.stop()
+		disk, err := quotafs.New(n.fs, "data", testDisk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disks = append(disks, disk)
+		n.opts = func(o *Options) { o.FS, o.LowSpaceBytes, o.BallastBytes = disk, 16<<20, 4<<20 }
+		n.listen()
+	}
+	for _, n := range c.nodes {
+		n.start()
+	}
+	c.await("each has its ballast", 5*time.Second, func() bool {
+		for _, n := range c.nodes {
+			if n.store.space.Status().Ballast == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	return c, disks
+}
+
+// fillAll leaves so much on every disk and waits until all nodes know.
+func fillAll(c *testCluster, disks []*quotafs.FS, left int64, level diskspace.Level) {
+	c.t.Helper()
+	for _, d := range disks {
+		d.FillUp(left)
+	}
+	c.await(level.String(), 5*time.Second, func() bool {
+		for _, n := range c.nodes {
+			if n.store.space.Level() != level {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// With all disks full, reads go on, also under leaders that are elected then: their
+// first entries, and what was proposed before, is taken from the reserve.
+func TestReadsGoOnWhereAllDisksAreFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, disks := withSmallDisks(t)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		mustPut(t, g, "a", "1")
+		fillAll(c, disks, 1<<20, diskspace.Critical)
+		for range 3 {
+			if err := <-proposeOne(g, "a"); kverr.KindOf(err) != kverr.NoSpace {
+				t.Fatalf("a put with %d bytes free: %v", disks[0].Free(), err)
+			}
+			mustGet(t, g, "a", "1")
+			self := g.store.opts.Self
+			c.isolate(self, true)
+			c.await("another leads", 10*time.Second, func() bool {
+				next := c.ready(2)
+				return next != nil && next.store.opts.Self != self
+			})
+			g = c.ready(2)
+			mustGet(t, g, "a", "1")
+			c.isolate(self, false)
+			time.Sleep(5 * time.Second)
+			g = c.leader(2)
+		}
+		fillAll(c, disks, 60<<20, diskspace.OK)
+		mustPut(t, c.leader(2), "a", "2")
+		c.agree(2)
+	})
+}
+
+// A follower whose disk is critical takes a trickle only, so that it outlives others
+// that go on writing.
+func TestAFullFollowerTakesATrickle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, disks := withSmallDisks(t)
+		s := c.nodes[nodeID(1)].store
+		take := func(n int) (taken int) {
+			for range n {
+				if s.takesEntries(10_000) {
+					taken += 10_000
+				}
+			}
+			return taken
+		}
+		if got := take(1000); got != 10_000_000 {
+			t.Errorf("with room it took %d bytes", got)
+		}
+		disks[0].FillUp(0)
+		c.await("critical", 5*time.Second, func() bool { return s.space.Level() == diskspace.Critical })
+		first := take(1000)
+		if first == 0 || first > trickleBurst {
+			t.Errorf("at once it took %d bytes; want up to %d", first, trickleBurst)
+		}
+		time.Sleep(time.Minute)
+		if later := take(1000); later == 0 || later > 60*trickleRate {
+			t.Errorf("in a minute it took %d bytes; want up to %d", later, 60*trickleRate)
+		}
+	})
+}
