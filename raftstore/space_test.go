@@ -1,6 +1,8 @@
 package raftstore
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +88,36 @@ func TestReadsGoOnWhereAllDisksAreFull(t *testing.T) {
 		}
 		fillAll(c, disks, 60<<20, diskspace.OK)
 		mustPut(t, c.leader(2), "a", "2")
+		c.agree(2)
+	})
+}
+
+// A follower that has no room for all that it lacks may have room for some of it.
+func TestDeclinedEntriesAreOfferedOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		behind := nodeID(3)
+		if behind == g.store.opts.Self {
+			behind = nodeID(2)
+		}
+		c.isolate(behind, true)
+		for i := range 8 {
+			mustPut(t, g, fmt.Sprint(i), strings.Repeat("x", 50_000))
+		}
+		most := 0
+		c.nodes[behind].network.OnEntries(func(bytes int) bool {
+			most = max(most, bytes)
+			return bytes < 100_000
+		})
+		c.isolate(behind, false)
+		c.await("it catches up", 30*time.Second, func() bool {
+			return c.nodes[behind].group(2).Status().Applied == g.Status().Applied
+		})
+		if most < 100_000 {
+			t.Errorf("at most %d bytes were offered; nothing is proved", most)
+		}
 		c.agree(2)
 	})
 }
