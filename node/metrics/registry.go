@@ -48,6 +48,7 @@ func newBook(from Sources) *book {
 	addShards(b, from)
 	addReplication(b, from)
 	addLog(b, from)
+	addDisk(b, from)
 	addDatabases(b, from)
 	return b
 }

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +31,7 @@ type process struct {
 	name    string
 	dataDir string
 	listen  string
+	admin   string
 	args    []string
 	log     string
 
@@ -52,7 +55,7 @@ func newCluster(t *testing.T, place func(node int, dir string), flags ...string)
 	c := &cluster{t: t, home: t.TempDir()}
 	for i := range 3 {
 		name := fmt.Sprintf("n%d", i+1)
-		n := &process{t: t, name: name, listen: fmt.Sprintf("127.0.0.1:%d", firstPort+i),
+		n := &process{t: t, name: name, listen: fmt.Sprintf("127.0.0.1:%d", firstPort+i), admin: fmt.Sprintf("127.0.0.1:%d", firstPort+20+i),
 			dataDir: filepath.Join(c.home, name), log: filepath.Join(c.home, name+".log")}
 		if err := os.MkdirAll(n.dataDir, 0o755); err != nil {
 			t.Fatal(err)
@@ -62,7 +65,7 @@ func newCluster(t *testing.T, place func(node int, dir string), flags ...string)
 		}
 		n.args = append([]string{
 			"--name", name, "--data-dir", filepath.Join(n.dataDir, "data"), "--listen", n.listen,
-			"--gossip-listen", fmt.Sprintf("127.0.0.1:%d", firstPort+10+i), "--admin-listen", fmt.Sprintf("127.0.0.1:%d", firstPort+20+i),
+			"--gossip-listen", fmt.Sprintf("127.0.0.1:%d", firstPort+10+i), "--admin-listen", n.admin,
 		}, flags...)
 		if i > 0 {
 			n.args = append(n.args, "--join", c.nodes[0].listen)
@@ -126,6 +129,24 @@ func (p *process) count(text string) int {
 		p.t.Fatal(err)
 	}
 	return bytes.Count(raw, []byte(text))
+}
+
+// metric reads one without labels.
+func (p *process) metric(name string) string {
+	p.t.Helper()
+	client := http.Client{Timeout: 5 * time.Second}
+	resp, err := client.Get("http://" + p.admin + "/metrics")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "\n"+name+" ")
+	value, _, _ := strings.Cut(rest, "\n")
+	return value
 }
 
 func (c *cluster) printLogs() {

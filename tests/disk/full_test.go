@@ -131,6 +131,9 @@ func oneCycle(t *testing.T, c *cluster, l *load, disks []*smallDisk, cycle int, 
 	c.eventually("puts are refused", 15*time.Second, func() bool { return l.refusals()["put"] > before+50 })
 	refused := time.Now()
 	c.refuses(shards, leave)
+	if level := c.nodes[0].metric("ringfort_disk_space_level"); level == "" || level == "0" {
+		t.Errorf("the metric of the level is %q", level)
+	}
 	c.eventually("reads of all shards go on", 15*time.Second, func() bool { return l.since("get", refused) })
 	if leave > 0 {
 		c.eventually("deletes in all shards go on", 15*time.Second, func() bool { return l.since("delete", refused) })
