@@ -98,6 +98,7 @@ func (d *diskGate) look(passed time.Duration) {
 			s.fatal(&HungDiskError{Shard: g.shard, For: stuck, Dir: s.opts.Dir})
 			return
 		}
+		g.lookForRoom()
 		wasQuiet, quiet := g.lag.quiet.on, g.lag.quiet.set(lag, step)
 		if quiet != wasQuiet {
 			g.announce(quiet)

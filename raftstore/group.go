@@ -48,8 +48,11 @@ type Group struct {
 	// snapshot and the same after its last key.
 	excisions atomic.Uint64
 
-	lag    applyLag
-	silent atomic.Bool // D1: the disk hangs, nothing is led or campaigned for
+	lag applyLag
+	// starved tells a leader that so many followers have no disk space that nothing
+	// can be committed.
+	starved atomic.Bool
+	silent  atomic.Bool // D1: the disk hangs, nothing is led or campaigned for
 
 	closing chan struct{}
 	workers sync.WaitGroup

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"golang.org/x/time/rate"
 
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/diskspace"
 	"github.com/ringfort/ringfort/raftstore/state"
+	"github.com/ringfort/ringfort/raftstore/transport"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -36,29 +38,65 @@ func newTrickle() *rate.Limiter { return rate.NewLimiter(trickleRate, trickleBur
 // Admits says whether the disk has room for an operation of this kind that is
 // proposed here now: nil unless this replica leads. When space is low, puts are
 // refused; when it is critical, everything is. The system shard, whose entries are
-// few and which must go on, is refused only then. Propose asks by itself and
+// few and which must go on, is refused only then. So is everything but the system
+// shard's while a majority of the shard's replicas has no disk space. Propose asks by itself and
 // refuses a Write whole; who would rather have a part of it applied asks before.
 func (g *Group) Admits(kind state.OpKind) error {
 	bound := diskspace.Critical
 	if kind == state.OpPut && g.shard != shardmap.SystemShard {
 		bound = diskspace.Low
 	}
-	if g.store.space.Level() < bound || g.tenure.Load() == nil {
+	starved := g.starved.Load() && g.shard != shardmap.SystemShard
+	s := g.store
+	if s.space.Level() < bound && !starved || g.tenure.Load() == nil {
 		return nil
+	}
+	s.disk.refused.Add(1)
+	e := &kverr.Error{Kind: kverr.NoSpace, Shard: uint64(g.shard), Node: string(s.opts.Self), RetryAfter: noSpaceRetry}
+	if s.space.Level() < bound {
+		e.Message = "no space left: reads go on; a majority of the shard's replicas has no disk space: free some on their nodes"
+		return e
 	}
 	goesOn := "reads and deletes go on"
 	if bound == diskspace.Critical {
 		goesOn = "reads go on"
 	}
-	s := g.store
-	s.disk.refused.Add(1)
-	return &kverr.Error{Kind: kverr.NoSpace, Shard: uint64(g.shard), Node: string(s.opts.Self), RetryAfter: noSpaceRetry,
-		Message: fmt.Sprintf("no space left: %s; free disk space on node %s (directory %s)", goesOn, s.opts.Self.Short(), s.opts.Dir)}
+	e.Message = fmt.Sprintf("no space left: %s; free disk space on node %s (directory %s)", goesOn, s.opts.Self.Short(), s.opts.Dir)
+	return e
+}
+
+// lookForRoom notes whether a leader's followers leave it without a majority that has
+// disk space: what it took on then would only wait, and be in doubt in the end. The
+// entry that is being offered to them tells when that is over.
+func (g *Group) lookForRoom() {
+	t, full := g.tenure.Load(), false
+	if t != nil {
+		g.trans.Followers(func(_ raft.ServerID, f transport.Progress) { full = full || f.NoSpace && f.Term == t.term })
+	}
+	if !full {
+		g.starved.Store(false)
+		return
+	}
+	e, err := g.electorate()
+	if err != nil {
+		return // what was known still is
+	}
+	room := 0
+	if e.self {
+		room++
+	}
+	for _, v := range e.others {
+		p, known := g.trans.PeerProgress(transport.ServerID(v.node, v.replica))
+		if !known || !p.NoSpace || p.Term != t.term {
+			room++
+		}
+	}
+	g.starved.Store(room <= e.voters/2)
 }
 
 // admitsAll is Admits for a whole Write.
 func (g *Group) admitsAll(ops []state.Op) error {
-	if g.store.space.Level() == diskspace.OK {
+	if g.store.space.Level() == diskspace.OK && !g.starved.Load() {
 		return nil
 	}
 	for i := range ops {

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,6 +100,46 @@ func TestReadsGoOnWhereAllDisksAreFull(t *testing.T) {
 		}
 		fillAll(c, disks, 60<<20, diskspace.OK)
 		mustPut(t, c.leader(2), "a", "2")
+		c.agree(2)
+	})
+}
+
+// A leader with space whose followers have none refuses writes too: they could not be
+// committed, and would be in doubt in the end. One that was under way is.
+func TestALeaderRefusesWhatAMajorityHasNoRoomFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		mustPut(t, g, "a", "0")
+		var without atomic.Int32
+		var full []*testNode
+		for _, n := range c.nodes {
+			if n.id != g.store.opts.Self {
+				full = append(full, n)
+			}
+		}
+		for i, n := range full {
+			n.network.OnEntries(func(int) bool { return int32(i) >= without.Load() })
+		}
+		without.Store(1)
+		for range 20 { // one of them is not needed
+			mustPut(t, g, "a", "1")
+			time.Sleep(200 * time.Millisecond)
+		}
+		without.Store(2)
+		stuck := proposeOne(g, "b")
+		time.Sleep(2 * time.Second)
+		if err := <-proposeOne(g, "c"); kverr.KindOf(err) != kverr.NoSpace {
+			t.Errorf("a write that nobody has room for: %v", err)
+		}
+		mustGet(t, g, "a", "1")
+		without.Store(0)
+		if err := <-stuck; err != nil {
+			t.Errorf("the write that was under way: %v", err)
+		}
+		time.Sleep(time.Second)
+		mustPut(t, g, "a", "2")
 		c.agree(2)
 	})
 }
