@@ -33,6 +33,10 @@ race: ## run all tests under the race detector (needs a C compiler)
 sim: ## run N random simulator scenarios from SEED (N=100 SEED=1)
 	$(GO) test -count=1 -timeout 60m -run 'TestRandomScenarios' ./tests/sim -sim.n=$(or $(N),100) -sim.seed=$(or $(SEED),1)
 
+.PHONY: damage
+damage: ## damage files of a stopped node; N=trials SEED=first
+	$(GO) test -count=1 -v -timeout 120m ./tests/damage -damage.n $(or $(N),200) -damage.seed $(or $(SEED),1)
+
 .PHONY: fault-disk
 fault-disk: ## let disks of real nodes hang and run full; needs root, takes two minutes
 	$(GO) test -count=1 -v -timeout 15m ./tests/disk -disk.faults

@@ -150,13 +150,17 @@ func (s *Store) storedRecords() (found stored, err error) {
 			}
 			found.damage = err
 			// The damaged block may be the last one of the shard before: a record is
-			// looked up without it. Otherwise that of the next slot may be sound.
+			// looked up without it.
 			if rec, ok, err := state.ReadRecord(kvReader{s.state}, next); err == nil && ok {
 				found.records = append(found.records, rec)
 				next = rec.Arc.To
-			} else {
-				next++
+				continue
 			}
+			edge, err := damageEnds(it, next)
+			if err != nil {
+				return stored{}, err
+			}
+			next = max(edge, next+1)
 			continue
 		}
 		if len(it.Key()) < 2 {
@@ -181,6 +185,34 @@ func (s *Store) storedRecords() (found stored, err error) {
 		next = slot + 1
 	}
 	return found, nil
+}
+
+// damageEnds is the last slot, from one on that cannot be sought, that cannot
+// either: in steps that double and then halve, since Pebble looks for the flipped bit
+// of a damaged block each time that it is read, which may take it a second. What is
+// sound between two damaged blocks may be passed over.
+func damageEnds(it *pebble.Iterator, from shardmap.Slot) (shardmap.Slot, error) {
+	bad, good := int(from), int(shardmap.SlotEnd)
+	for step, halving := 1, false; good-bad > 1; {
+		at := bad + (good-bad)/2
+		if !halving {
+			if at = int(from) + step; at >= good {
+				halving = true
+				continue
+			}
+			step *= 2
+		}
+		key, _ := state.Span(shardmap.Arc{From: shardmap.Slot(at), To: shardmap.SlotEnd})
+		switch it.SeekGE(key); {
+		case it.Error() == nil:
+			good, halving = at, true
+		case pebble.IsCorruptionError(it.Error()):
+			bad = at
+		default:
+			return 0, it.Error()
+		}
+	}
+	return shardmap.Slot(bad), nil
 }
 
 // confirm answers other leaders' rounds: is our replica's term still theirs?

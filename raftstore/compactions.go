@@ -1,6 +1,8 @@
 package raftstore
 
 import (
+	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,4 +103,55 @@ func (d pausedDB) GetAllowedWithoutPermission() int {
 		return 0
 	}
 	return d.DBForCompaction.GetAllowedWithoutPermission()
+}
+
+// failedCompactions tells two kinds of background errors apart: a compaction ends
+// before its error is reported, with Pebble's lock held.
+type failedCompactions struct {
+	mu   sync.Mutex
+	errs []error
+}
+
+// mostFailed bounds what is remembered: more than compactions at a time.
+const mostFailed = 16
+
+func (f *failedCompactions) ended(info pebble.CompactionInfo) {
+	if info.Err == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.errs = append(f.errs, info.Err)
+	if len(f.errs) > mostFailed {
+		f.errs = slices.Delete(f.errs, 0, 1)
+	}
+}
+
+// take reports whether this very error ended a compaction, and forgets it.
+func (f *failedCompactions) take(err error) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, e := range f.errs {
+		if reflect.TypeOf(e).Comparable() && e == err {
+			f.errs = slices.Delete(f.errs, i, i+1)
+			return true
+		}
+	}
+	return false
+}
+
+// statisticsRest is how long the collection of statistics waits at a damaged table.
+const statisticsRest = time.Second
+
+// restFromStatistics holds back the only other background work that meets damage:
+// once open, Pebble collects statistics of all tables, and tries one that fails
+// again at once and for ever. It holds no lock then.
+func (s *Store) restFromStatistics() {
+	rest := time.NewTimer(statisticsRest)
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-s.stopping:
+	case <-s.died:
+	}
 }

@@ -29,7 +29,7 @@ func (s *Store) stateOptions() *pebble.Options {
 		L0StopWritesThreshold:       1000, // a stall holds the commit lock of all shards
 		Logger:                      pebbleLogger{s.opts.Logger.With("db", "state"), s.fatal},
 	}
-	scheduler := newPausingScheduler()
+	scheduler, failed := newPausingScheduler(), new(failedCompactions)
 	o.Experimental.CompactionScheduler = scheduler
 	// A flushable ingest lives in the write-ahead log, and there is none.
 	o.Experimental.DisableIngestAsFlushable = func() bool { return true }
@@ -42,12 +42,17 @@ func (s *Store) stateOptions() *pebble.Options {
 			case vfs.IsNoSpaceError(err): // Pebble tries again
 			case errors.Is(err, pebble.ErrCancelledCompaction):
 				// By an ingest or excise over its keys; Pebble does it again.
-			case pebble.IsCorruptionError(err):
-				scheduler.pause() // it is reported as DataCorruption too
+			case pebble.IsCorruptionError(err): // reported as DataCorruption too
+				if failed.take(err) {
+					scheduler.pause()
+				} else {
+					s.restFromStatistics()
+				}
 			default: // Pebble would try again at once and for ever
 				s.fatal(fmt.Errorf("raftstore: state database: background work: %w", err))
 			}
 		},
+		CompactionEnd:  failed.ended,
 		DataCorruption: s.inspector.suspect,
 		FlushEnd:       func(pebble.FlushInfo) { s.flusher.flushEnded() },
 		DiskSlow:       func(info pebble.DiskSlowInfo) { s.opts.Logger.Warn("state database: slow disk", "info", info.String()) },

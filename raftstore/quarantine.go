@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -114,7 +113,7 @@ type inspector struct {
 		sync.Mutex
 		from, to []byte // what to look at; nil for nothing
 		cause    error
-		met      map[string]int // how often, by file: every read of a damaged one is an event
+		reported map[string]bool // files told of: every read of a damaged one is an event
 	}
 }
 
@@ -122,17 +121,7 @@ func newInspector(s *Store) *inspector {
 	return &inspector{store: s, wanted: make(chan struct{}, 1)}
 }
 
-const (
-	// damageRest is how long a reader waits that met a table which was met damaged
-	// damageReads times before.
-	damageRest  = time.Second
-	damageReads = 100
-)
-
-// suspect is called by Pebble's readers, of whatever kind. One of them never gives
-// up: when it has opened, Pebble collects statistics of all tables, and tries one
-// that fails again at once and for ever. It must be made to wait here. An excise,
-// which holds the database's lock, meets a table a few times only, so it does not.
+// suspect is called by Pebble's readers, of whatever kind, also with its locks held.
 func (i *inspector) suspect(info pebble.DataCorruptionInfo) {
 	i.mu.Lock()
 	from, to := info.Bounds.Start, info.Bounds.End.Key
@@ -143,22 +132,16 @@ func (i *inspector) suspect(info pebble.DataCorruptionInfo) {
 		i.mu.to = append([]byte{}, to...)
 	}
 	i.mu.cause = info.Details
-	if i.mu.met == nil {
-		i.mu.met = make(map[string]int)
+	first := !i.mu.reported[info.Path]
+	if i.mu.reported == nil {
+		i.mu.reported = make(map[string]bool)
 	}
-	i.mu.met[info.Path]++
-	met := i.mu.met[info.Path]
+	i.mu.reported[info.Path] = true
 	i.mu.Unlock()
-	if met == 1 {
+	if first {
 		i.store.opts.Logger.Error("the state database is damaged; looking which replicas are", "info", info.String())
 	}
 	signal(i.wanted)
-	if met > damageReads {
-		select {
-		case <-time.After(damageRest):
-		case <-i.store.stopping:
-		}
-	}
 }
 
 func (i *inspector) run() {

@@ -43,8 +43,9 @@ var installSteps = []failpoint.Name{
 }
 
 // newBase loads a cluster. With a step of an install the victim loses its power
-// there; without, it is the laggard who misses the last writes.
-func newBase(t testing.TB, seed uint64, step failpoint.Name) *base {
+// there; without, it is the laggard who misses the last writes. What was flushed
+// does not show that a log has lost its end: flushes are every so often, or never.
+func newBase(t testing.TB, seed uint64, step failpoint.Name, flushes time.Duration) *base {
 	b := &base{want: make(map[string]string)}
 	for range 3 {
 		b.fails = append(b.fails, new(failpoint.Set))
@@ -55,7 +56,7 @@ func newBase(t testing.TB, seed uint64, step failpoint.Name) *base {
 			if step != "" {
 				o.LogBytesPerShard, o.FlushBytes, o.MaxLogBytes = 2<<10, 4<<10, 256<<10
 			}
-			o.FlushInterval = time.Second
+			o.FlushInterval = flushes
 		},
 	})
 	rng := rand.New(rand.NewPCG(seed, 0xda))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/ringfort/ringfort/internal/failpoint"
 	_ "github.com/ringfort/ringfort/internal/racebubble"
@@ -30,12 +31,16 @@ func TestDamagedFilesTellNoLies(t *testing.T) {
 		n := min(trialsPerBase, *trials-done)
 		done += n
 		var step failpoint.Name
-		if i := int(seed % uint64(len(installSteps)+2)); i < len(installSteps) {
+		flushes := time.Second
+		switch i := int(seed % uint64(len(installSteps)+2)); {
+		case i < len(installSteps):
 			step = installSteps[i]
+		case i == len(installSteps):
+			flushes = time.Hour
 		}
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newBase(t, seed, step)
+				b := newBase(t, seed, step, flushes)
 				rng := rand.New(rand.NewPCG(seed, 0xda3a6e))
 				for i := range n {
 					d, o, lie := b.trial(t, rng)
