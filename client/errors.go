@@ -23,8 +23,8 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrOverloaded: a bounded queue of the server stayed full.
 	ErrOverloaded = errors.New("overloaded")
-	// ErrNoSpace: the disk of the key's leader is full. Reads go on, deletes do for
-	// longer; a put is taken again when somebody has freed space.
+	// ErrNoSpace: the disk of the key's leader is full. Reads go on, and some
+	// deletes; a put is taken again when somebody has freed space.
 	ErrNoSpace = errors.New("no space left on the leader's disk")
 	// ErrInDoubt: the write may or may not have been applied.
 	ErrInDoubt = errors.New("outcome unknown")

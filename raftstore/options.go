@@ -89,7 +89,7 @@ type Options struct {
 	DiskSilence time.Duration
 	DiskExit    time.Duration
 	// LowSpaceBytes is the free space on the disk of Dir below which leaders here
-	// refuse puts; below half of it they refuse deletes, and followers decline
+	// refuse puts; below half of it they take few deletes, and followers decline
 	// entries. 0: 5 % of the disk, at least 16 MiB and at most 4 GiB; negative: never.
 	LowSpaceBytes int64
 	// BallastBytes is the size of a file in Dir that is thrown off at the first write

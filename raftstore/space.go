@@ -22,25 +22,30 @@ const (
 	// is critical, above the reserve: a new leader's first entries, without which no
 	// shard could be read, must not need space that a put would.
 	smallEntries = 512
-	// A follower whose disk is critical goes on taking entries in a trickle, down to
-	// its last bytes: what leaders had proposed before they ran out of space, and the
-	// first entries of new leaders. Where all disks are full, no leader could open its
-	// tenure otherwise, and reads would end with the leaders of before. trickleBurst
-	// is more than the largest merged entry, trickleRate a megabyte in four minutes.
+	// A node whose disk is critical goes on taking entries in a trickle, down to its
+	// last bytes: as a follower what leaders had proposed before they ran out of space,
+	// and the first entries of new leaders, as a leader deletes. Where all disks are
+	// full, no leader could open its tenure otherwise, and reads would end with the
+	// leaders of before. trickleBurst is more than the largest merged entry,
+	// trickleRate a megabyte in half a minute; half of the ballast is the end of it.
 	trickleBurst = 512 << 10
-	trickleRate  = 4 << 10 // bytes per second
+	trickleRate  = 32 << 10 // bytes per second
 	// entryCost is what an entry takes beside its data, generously.
 	entryCost = 256
+	// deleteCost is what a leader counts for a delete: about a thousand at once, then
+	// sixty a second.
+	deleteCost = 512
 )
 
 func newTrickle() *rate.Limiter { return rate.NewLimiter(trickleRate, trickleBurst) }
 
 // Admits says whether the disk has room for an operation of this kind that is
 // proposed here now: nil unless this replica leads. When space is low, puts are
-// refused; when it is critical, everything is. The system shard, whose entries are
-// few and which must go on, is refused only then. So is everything but the system
-// shard's while a majority of the shard's replicas has no disk space. Propose asks by itself and
-// refuses a Write whole; who would rather have a part of it applied asks before.
+// refused; when it is critical, everything is but a trickle of deletes. The system
+// shard, whose entries are few and which must go on, is refused only then. So is
+// everything but the system shard's while a majority of the shard's replicas has no
+// disk space. Propose asks by itself and refuses a Write whole; who would rather have
+// a part of it applied asks before.
 func (g *Group) Admits(kind state.OpKind) error {
 	bound := diskspace.Critical
 	if kind == state.OpPut && g.shard != shardmap.SystemShard {
@@ -51,18 +56,26 @@ func (g *Group) Admits(kind state.OpKind) error {
 	if s.space.Level() < bound && !starved || g.tenure.Load() == nil {
 		return nil
 	}
-	s.disk.refused.Add(1)
-	e := &kverr.Error{Kind: kverr.NoSpace, Shard: uint64(g.shard), Node: string(s.opts.Self), RetryAfter: noSpaceRetry}
+	if kind == state.OpDelete && !starved && s.trickles(1) {
+		return nil
+	}
 	if s.space.Level() < bound {
+		e := g.noSpace("")
 		e.Message = "no space left: reads go on; a majority of the shard's replicas has no disk space: free some on their nodes"
 		return e
 	}
 	goesOn := "reads and deletes go on"
 	if bound == diskspace.Critical {
-		goesOn = "reads go on"
+		goesOn = "reads go on, and a few deletes"
 	}
-	e.Message = fmt.Sprintf("no space left: %s; free disk space on node %s (directory %s)", goesOn, s.opts.Self.Short(), s.opts.Dir)
-	return e
+	return g.noSpace(goesOn)
+}
+
+func (g *Group) noSpace(goesOn string) *kverr.Error {
+	s := g.store
+	s.disk.refused.Add(1)
+	return &kverr.Error{Kind: kverr.NoSpace, Shard: uint64(g.shard), Node: string(s.opts.Self), RetryAfter: noSpaceRetry,
+		Message: fmt.Sprintf("no space left: %s; free disk space on node %s (directory %s)", goesOn, s.opts.Self.Short(), s.opts.Dir)}
 }
 
 // lookForRoom notes whether a leader's followers leave it without a majority that has
@@ -104,7 +117,18 @@ func (g *Group) admitsAll(ops []state.Op) error {
 			return err
 		}
 	}
+	if g.store.space.Level() < diskspace.Critical || g.tenure.Load() == nil || g.shard == shardmap.SystemShard {
+		return nil
+	}
+	if cost := len(ops) * deleteCost; !g.store.trickle.AllowN(time.Now(), cost) {
+		return g.noSpace("reads go on, and a few deletes")
+	}
 	return nil
+}
+
+// trickles reports whether the disk, which is critical, has room for so many deletes.
+func (s *Store) trickles(deletes int) bool {
+	return !s.space.AtTheLast() && s.trickle.Tokens() >= float64(deletes*deleteCost)
 }
 
 // takesEntries decides for the transport whether a follower here takes entries: its

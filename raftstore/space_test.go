@@ -11,6 +11,7 @@ import (
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/internal/quotafs"
 	"github.com/ringfort/ringfort/raftstore/diskspace"
+	"github.com/ringfort/ringfort/raftstore/state"
 )
 
 const testDisk = 400 << 20
@@ -100,6 +101,46 @@ func TestReadsGoOnWhereAllDisksAreFull(t *testing.T) {
 		}
 		fillAll(c, disks, 60<<20, diskspace.OK)
 		mustPut(t, c.leader(2), "a", "2")
+		c.agree(2)
+	})
+}
+
+// With all disks full, deletes go on in a trickle, and the nodes outlive those who
+// want more.
+func TestSomeDeletesGoOnWhereAllDisksAreFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, disks := withSmallDisks(t)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		mustPut(t, c.leader(2), "a", "1")
+		fillAll(c, disks, 0, diskspace.Critical)
+		g := c.leader(2)
+		remove := func(times int) (done int) {
+			for range times {
+				switch err := <-proposeKind(g, state.OpDelete, "a"); {
+				case err == nil:
+					done++
+				case kverr.KindOf(err) != kverr.NoSpace:
+					t.Fatalf("a delete: %v", err)
+				}
+			}
+			return done
+		}
+		most := trickleBurst/deleteCost + 10
+		if done := remove(5000); done < 300 || done > most {
+			t.Errorf("%d of 5000 deletes went on; want 300 to %d", done, most)
+		}
+		if err := <-proposeOne(g, "b"); kverr.KindOf(err) != kverr.NoSpace {
+			t.Errorf("a put: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if done := remove(1000); done < 60 || done > 60*trickleRate/deleteCost {
+			t.Errorf("a minute later %d of 1000 deletes went on", done)
+		}
+		if v, err := get(g, "a"); err != nil || v.Found {
+			t.Errorf("get a: found %t, %v", v.Found, err)
+		}
+		fillAll(c, disks, 60<<20, diskspace.OK)
+		mustPut(t, g, "a", "2")
 		c.agree(2)
 	})
 }

@@ -222,7 +222,7 @@ func (g *Guard) tell(was, now Level) {
 	case Low:
 		g.logger.Warn("disk space is low: shards led here take no new values; reads and deletes go on", args...)
 	case Critical:
-		g.logger.Error("disk space is critical: this node takes nothing on; free space in its directory", args...)
+		g.logger.Error("disk space is critical: this node takes on next to nothing; free space in its directory", args...)
 	}
 	if g.opts.Changed != nil {
 		g.opts.Changed(now)

@@ -135,15 +135,15 @@ func oneCycle(t *testing.T, c *cluster, l *load, disks []*smallDisk, cycle int, 
 		t.Errorf("the metric of the level is %q", level)
 	}
 	c.eventually("reads of all shards go on", 15*time.Second, func() bool { return l.since("get", refused) })
-	if leave > 0 {
-		c.eventually("deletes in all shards go on", 15*time.Second, func() bool { return l.since("delete", refused) })
-	}
+	c.eventually("deletes in all shards go on", 15*time.Second, func() bool { return l.since("delete", refused) })
 	if len(disks) < len(c.nodes) {
 		c.eventually("puts in shards that others lead", 15*time.Second, func() bool { return l.some("put", refused) })
 	}
 	if leave == 0 {
 		c.eventually("time passes", 2*stayFull, func() bool { return time.Since(filled) > stayFull })
-		c.eventually("reads of all shards still go on", 15*time.Second, func() bool { return l.since("get", filled.Add(stayFull)) })
+		c.eventually("reads and deletes of all shards still go on", 15*time.Second, func() bool {
+			return l.since("get", filled.Add(stayFull)) && l.since("delete", filled.Add(stayFull))
+		})
 	}
 	for _, d := range disks {
 		d.empty(t)
