@@ -83,8 +83,10 @@ func (d *diskGate) look(passed time.Duration) {
 	step := stride(passed)
 	d.awake += step
 	s := d.store
+	s.health.Look()
 	hung := d.log.pending(s.log.OldestPendingSync(), step)
-	wasQuiet, logQuiet := d.quiet.on, d.quiet.set(hung, step)
+	wasQuiet := d.quiet.on // in a statement of its own: set changes it
+	logQuiet := d.quiet.set(hung, step)
 	if logQuiet != wasQuiet {
 		d.announce(logQuiet)
 	}
@@ -98,7 +100,8 @@ func (d *diskGate) look(passed time.Duration) {
 			s.fatal(&HungDiskError{Shard: g.shard, For: stuck, Dir: s.opts.Dir})
 			return
 		}
-		wasQuiet, quiet := g.lag.quiet.on, g.lag.quiet.set(lag, step)
+		wasQuiet := g.lag.quiet.on
+		quiet := g.lag.quiet.set(lag, step)
 		if quiet != wasQuiet {
 			g.announce(quiet)
 		}

@@ -25,7 +25,7 @@ type Events struct {
 // Options configure a Store. Zero means the default where one is named.
 type Options struct {
 	Dir     string          // holds the log and state databases
-	FS      vfs.FS          // default: the machine's, with disk health checks
+	FS      vfs.FS          // default: the machine's
 	Self    shardmap.NodeID // this node
 	Clock   clock.Clock
 	Nonce   uint64 // random, new for every process start (rule L6)

@@ -38,21 +38,29 @@ func (s *Store) stateOptions() *pebble.Options {
 	}
 	listener := &pebble.EventListener{
 		BackgroundError: func(err error) {
+			if errors.Is(err, pebble.ErrCancelledCompaction) {
+				return // by an ingest or excise over its keys; Pebble does it again
+			}
+			s.events.state.BackgroundError()
 			switch {
 			case vfs.IsNoSpaceError(err): // Pebble tries again
-			case errors.Is(err, pebble.ErrCancelledCompaction):
-				// By an ingest or excise over its keys; Pebble does it again.
 			case pebble.IsCorruptionError(err):
 				scheduler.pause() // it is reported as DataCorruption too
 			default: // Pebble would try again at once and for ever
 				s.fatal(fmt.Errorf("raftstore: state database: background work: %w", err))
 			}
 		},
-		DataCorruption: s.inspector.suspect,
-		FlushEnd:       func(pebble.FlushInfo) { s.flusher.flushEnded() },
-		DiskSlow:       func(info pebble.DiskSlowInfo) { s.opts.Logger.Warn("state database: slow disk", "info", info.String()) },
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			s.events.state.Corruption()
+			s.inspector.suspect(info)
+		},
+		FlushEnd: func(pebble.FlushInfo) { s.flusher.flushEnded() },
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			s.events.state.StallBegin()
 			s.opts.Logger.Warn("state database: writes stall", "reason", info.Reason)
+		},
+		WriteStallEnd: func() {
+			s.opts.Logger.Warn("state database: writes go on", "after", s.events.state.StallEnd())
 		},
 	}
 	listener.EnsureDefaults(nil)

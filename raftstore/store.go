@@ -13,7 +13,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/ringfort/ringfort/internal/dbevents"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/diskhealth"
 	"github.com/ringfort/ringfort/raftstore/diskspace"
 	"github.com/ringfort/ringfort/raftstore/logstore"
 	"github.com/ringfort/ringfort/raftstore/snapshot"
@@ -26,12 +28,14 @@ const sweepEvery = 20 * time.Millisecond
 // Store is the replicas of one node: two databases and the groups on them.
 // Safe for concurrent use.
 type Store struct {
-	opts  Options
-	space *diskspace.Guard
-	cache *pebble.Cache
-	files *pebble.FileCache
-	state *pebble.DB
-	log   *logstore.DB
+	opts   Options
+	health *diskhealth.Watch
+	space  *diskspace.Guard
+	events struct{ log, state dbevents.Counter }
+	cache  *pebble.Cache
+	files  *pebble.FileCache
+	state  *pebble.DB
+	log    *logstore.DB
 
 	confirmer *confirmer
 	readers   *readPool
@@ -113,8 +117,9 @@ func (s *Store) openDatabases() (err error) {
 	if err := makeDurableDirs(s.opts.FS, dir); err != nil {
 		return err
 	}
+	s.health = diskhealth.New(s.opts.DiskSilence/2, s.slowDisk)
 	s.space = diskspace.New(diskspace.Options{
-		FS: s.opts.FS, Dir: dir, LowBytes: s.opts.LowSpaceBytes, BallastBytes: s.opts.BallastBytes,
+		FS: s.health.FS(s.opts.FS), Dir: dir, LowBytes: s.opts.LowSpaceBytes, BallastBytes: s.opts.BallastBytes,
 		Changed: s.spaceChanged, Logger: s.opts.Logger,
 	})
 	fs := s.space.FS()
@@ -122,7 +127,7 @@ func (s *Store) openDatabases() (err error) {
 	s.files = pebble.NewFileCache(4, 1024)
 	s.log, err = logstore.Open(logstore.Options{
 		FS: fs, Dir: fs.PathJoin(dir, "log"),
-		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Fatal: s.fatal, Failpoints: s.opts.Failpoints,
+		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Events: &s.events.log, Fatal: s.fatal, Failpoints: s.opts.Failpoints,
 		MaxPinnedBytes: max(s.opts.MaxLogBytes/8, 2*s.opts.LogBytesPerShard), BeforeSync: s.opts.BeforeSync,
 	})
 	if err == nil {
