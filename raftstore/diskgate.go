@@ -53,6 +53,7 @@ type diskGate struct {
 	log   hangTimer
 	quiet gateLatch // for the log
 	awake time.Duration
+	state feeling
 }
 
 func newDiskGate(s *Store) *diskGate {
@@ -84,6 +85,7 @@ func (d *diskGate) look(passed time.Duration) {
 	d.awake += step
 	s := d.store
 	s.health.Look()
+	d.state.feel(s)
 	hung := d.log.pending(s.log.OldestPendingSync(), step)
 	wasQuiet := d.quiet.on // in a statement of its own: set changes it
 	logQuiet := d.quiet.set(hung, step)

@@ -14,8 +14,7 @@ import (
 type diskState struct {
 	logHangs atomic.Bool // the disk gate is shut for all groups
 	hangs    atomic.Uint64
-	refused  atomic.Uint64 // operations of clients, for want of space
-	declined atomic.Uint64 // appends of peers, likewise
+	declined atomic.Uint64 // appends of peers, for want of space
 }
 
 // Disk is what a store knows of its disk. It is read from memory.
@@ -23,7 +22,6 @@ type Disk struct {
 	Silent         bool   // log syncs hang: all replicas here are silent (rule D1)
 	SilentReplicas int    // replicas that are silent, for whichever reason
 	Silences       uint64 // times that replicas here fell silent: all at once counts once
-	Refused        uint64 // operations of clients refused for want of space
 	Declined       uint64 // appends of peers declined for want of space
 	Space          diskspace.Status
 }
@@ -32,7 +30,7 @@ type Disk struct {
 func (s *Store) Disk() Disk {
 	d := Disk{
 		Silent: s.disk.logHangs.Load(), Silences: s.disk.hangs.Load(),
-		Refused: s.disk.refused.Load(), Declined: s.disk.declined.Load(), Space: s.space.Status(),
+		Declined: s.disk.declined.Load(), Space: s.space.Status(),
 	}
 	for _, g := range s.Groups() {
 		if g.silent.Load() {

@@ -24,7 +24,7 @@ func (s *Store) stateOptions() *pebble.Options {
 		FormatMajorVersion:          pebble.FormatNewest, // the default is the oldest: no excise
 		DisableWAL:                  true,
 		MemTableSize:                s.opts.MemTableBytes,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: stopMemtables,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       1000, // a stall holds the commit lock of all shards
 		Logger:                      pebbleLogger{s.opts.Logger.With("db", "state"), s.fatal},

@@ -21,7 +21,9 @@ const (
 )
 
 // Admits says whether the disk has room for an operation of this kind that is
-// proposed here now: nil unless this replica leads. When space is low, puts are
+// proposed here now, and its databases keep up with it: nil unless this replica
+// leads. While a database is near a stall puts are refused as Overloaded, during one
+// deletes too, whatever the shard but the system's. When space is low, puts are
 // refused; when it is critical, everything is. The system shard, whose entries are
 // few and which must go on, is refused only then. Propose asks by itself and
 // refuses a Write whole; who would rather have a part of it applied asks before.
@@ -31,21 +33,29 @@ func (g *Group) Admits(kind state.OpKind) error {
 		bound = diskspace.Low
 	}
 	if g.store.space.Level() < bound || g.tenure.Load() == nil {
-		return nil
+		return g.keepsUp(kind)
 	}
 	goesOn := "reads and deletes go on"
 	if bound == diskspace.Critical {
 		goesOn = "reads go on"
 	}
 	s := g.store
-	s.disk.refused.Add(1)
 	return &kverr.Error{Kind: kverr.NoSpace, Shard: uint64(g.shard), Node: string(s.opts.Self), RetryAfter: noSpaceRetry,
 		Message: fmt.Sprintf("no space left: %s; free disk space on node %s (directory %s)", goesOn, s.opts.Self.Short(), s.opts.Dir)}
 }
 
+// keepsUp refuses what the databases cannot take on now.
+func (g *Group) keepsUp(kind state.OpKind) error {
+	if !g.store.pressed(kind != state.OpPut) || g.shard == shardmap.SystemShard || g.tenure.Load() == nil {
+		return nil
+	}
+	return &kverr.Error{Kind: kverr.Overloaded, Shard: uint64(g.shard), Node: string(g.store.opts.Self), RetryAfter: pressureRetry,
+		Message: "the node's databases cannot keep up with what is written; try again shortly"}
+}
+
 // admitsAll is Admits for a whole Write.
 func (g *Group) admitsAll(ops []state.Op) error {
-	if g.store.space.Level() == diskspace.OK {
+	if g.store.space.Level() == diskspace.OK && !g.store.pressed(false) {
 		return nil
 	}
 	for i := range ops {

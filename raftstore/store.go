@@ -61,8 +61,11 @@ type Store struct {
 	stopping chan struct{} // closed by Stop
 	closing  chan struct{} // closed when the state database is about to be closed
 
-	logsFull    atomic.Bool // the logs are far above their bound
-	quarantined quarantine
+	writes, reads nodeBound   // of all groups
+	logsFull      atomic.Bool // the logs are far above their bound
+	nearStall     atomic.Bool // puts must wait for the state database
+	appliedBytes  atomic.Uint64
+	quarantined   quarantine
 
 	births   chan struct{}  // capacity 1, full while a Create, restart or removal runs
 	restarts sync.WaitGroup // groups that restart stops
@@ -87,6 +90,8 @@ func Open(o Options) (*Store, error) {
 	s := &Store{opts: o, births: make(chan struct{}, 1), stopSweep: make(chan struct{}), died: make(chan struct{}),
 		stopGate: make(chan struct{}), stopping: make(chan struct{}), closing: make(chan struct{})}
 	s.mu.groups = make(map[shardmap.ShardID]*Group)
+	s.writes.maxOps, s.writes.maxBytes = int64(o.MaxNodeQueuedOps), o.MaxNodeQueuedBytes
+	s.reads.maxOps = int64(o.MaxNodeQueuedReads)
 	s.flusher, s.inspector, s.watchdog = newFlusher(s), newInspector(s), newWatchdog(s)
 	if err := s.openDatabases(); err != nil {
 		return nil, err

@@ -42,8 +42,6 @@ func addDisk(b *book, from Sources) {
 		"Any: others fill the disk, or the bounds are too tight.", func(d raftstore.Disk) float64 { return float64(d.Space.FullHits) })
 	s.counter("ringfort_disk_tables_refused_total", "Tables that were refused the last reserve of the disk.",
 		"Rises: nothing is compacted or flushed any more.", func(d raftstore.Disk) float64 { return float64(d.Space.TablesRefused) })
-	s.counter("ringfort_disk_refused_operations_total", "Operations of clients refused for want of space.", "Any: free space on this node's disk.",
-		func(d raftstore.Disk) float64 { return float64(d.Refused) })
 	s.counter("ringfort_disk_declined_appends_total", "Appends of leaders elsewhere declined for want of space.",
 		"Rises: the replicas here fall behind.", func(d raftstore.Disk) float64 { return float64(d.Declined) })
 }

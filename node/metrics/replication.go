@@ -10,6 +10,7 @@ import (
 // stores is the totals of the store and the roles of its replicas.
 type stores struct {
 	raftstore.Counters
+	raftstore.Held
 	replicas, leaders, quarantined int
 }
 
@@ -19,7 +20,7 @@ func readStores(from Sources) func() (stores, bool) {
 		if !ok {
 			return s, false
 		}
-		s.Counters = store.Counters()
+		s.Counters, s.Held = store.Counters(), store.Held()
 		s.quarantined = len(store.Quarantined())
 		for _, g := range store.Groups() {
 			s.replicas++
@@ -50,6 +51,17 @@ func addReplication(b *book, from Sources) {
 		"Writes per entry show how well writes are merged.", func(s stores) float64 { return float64(s.WritesProposed) })
 	s.counter("ringfort_raft_refused_overloaded_total", "Writes and reads that shards refused for a full queue.",
 		"See the queues by shard.", func(s stores) float64 { return float64(s.Overloaded) })
+	s.gauge("ringfort_raft_queued_writes", "Writes that wait or are in flight, of all shards led here.",
+		"Near 131072 writes are refused as overloaded.", func(s stores) float64 { return float64(s.Writes) })
+	s.gauge("ringfort_raft_queued_bytes", "Bytes of those writes.", "Near half of --max-client-memory writes are refused as overloaded.",
+		func(s stores) float64 { return float64(s.WriteBytes) })
+	s.gauge("ringfort_raft_queued_read_keys", "Keys of reads that wait, of all shards.", "Near 131072 reads are refused as overloaded.",
+		func(s stores) float64 { return float64(s.ReadKeys) })
+	s.counter("ringfort_raft_refused_node_bound_total", "Writes and reads, as frames bring them for one shard, refused for a bound of the node or a share of it.",
+		"Rises: shards stand still, or the node is too small.", func(s stores) float64 { return float64(s.Refused) })
+	s.gauge("ringfort_raft_pressed", "1 while puts are refused because a database is near a stall, or in one.",
+		"1: the disk is too slow for the load; see ringfort_pebble_memtables and ringfort_pebble_l0_sublevels.",
+		func(s stores) float64 { return truth(s.Pressed) })
 	s.counter("ringfort_read_rounds_total", "Rounds that confirmed leaderships for reads.",
 		"", func(s stores) float64 { return float64(s.ReadRounds) })
 	s.counter("ringfort_read_batches_confirmed_total", "Reads (of one frame for one shard) that those rounds released.",
