@@ -211,10 +211,19 @@ func (d *driver) again(c *call) { d.runnable = append(d.runnable, c) }
 const (
 	waitFirst = 5 * time.Millisecond
 	waitLast  = 200 * time.Millisecond
+	// maxHint is what is believed of a server's hint. No call waits so long.
+	maxHint = 24 * time.Hour
 )
 
-// wait makes a call runnable after a pause, which gets longer each time.
+// wait makes a call runnable after a pause, which gets longer each time, and is no
+// shorter than the server asked for. Those whom it refused together it asked for
+// the same: up to an eighth more keeps them from returning together. The call's
+// deadline ends any pause.
 func (d *driver) wait(c *call, atLeast time.Duration) {
+	atLeast = min(atLeast, maxHint)
+	if atLeast > 0 {
+		atLeast += time.Duration(d.client.random.below(uint64(atLeast/8) + 1))
+	}
 	pause := max(d.client.random.backoff(c.waits, waitFirst, waitLast), atLeast)
 	c.waits++
 	c.hops = 0

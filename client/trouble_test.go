@@ -3,8 +3,10 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -276,6 +278,59 @@ func TestOverloadedWaitsAsAsked(t *testing.T) {
 		var e *Error
 		if !errors.As(err, &e) || e.Kind != ErrTimeout || e.InDoubt || e.Attempts != 3 || e.RetryAfter != 700*time.Millisecond {
 			t.Fatalf("%v", err)
+		}
+	})
+}
+
+// Clients that were refused together come back one by one, none of them before it
+// was asked to, and none later than its caller has time.
+func TestOverloadedCallersDoNotReturnTogether(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const callers, hint = 200, 800 * time.Millisecond
+		w := newWorld(t, 1)
+		began := time.Now()
+		refused := make(map[string]bool)
+		returned := make(map[time.Duration]int)
+		var mu sync.Mutex
+		w.nodes[0].script(func(_ *fakeSession, op *kvv1.Operation) *kvv1.Answer {
+			mu.Lock()
+			defer mu.Unlock()
+			if key := string(op.GetKey()); !refused[key] {
+				refused[key] = true
+				a := refusal(op, kvv1.ErrorKind_ERROR_KIND_OVERLOADED)
+				a.Error.RetryAfterUs = uint64(hint / time.Microsecond)
+				return a
+			}
+			after := time.Since(began)
+			if after < hint || after > hint+hint/8+time.Millisecond {
+				t.Errorf("asked again after %v", after)
+			}
+			returned[after/(5*time.Millisecond)]++
+			return success(op)
+		})
+		c := w.open("n1:7400")
+		var calls sync.WaitGroup
+		for i := range callers {
+			calls.Go(func() {
+				if _, err := c.Put(within(t, 2*time.Second), fmt.Sprint(i), nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+		for at, n := range returned { // in 20 steps of 5 ms, 10 each
+			if n > callers/5 {
+				t.Errorf("%d of %d came back within the same 5 ms, after %v", n, callers, at*5*time.Millisecond)
+			}
+		}
+		// A hint beyond the caller's time ends with that.
+		mu.Lock()
+		clear(refused)
+		mu.Unlock()
+		start := time.Now()
+		_, err := c.Put(within(t, hint/2), "0", nil)
+		if took := time.Since(start); !errors.Is(err, ErrTimeout) || errors.Is(err, ErrInDoubt) || took != hint/2 {
+			t.Errorf("%v after %v", err, took)
 		}
 	})
 }

@@ -52,6 +52,9 @@ type Deps struct {
 	Fatal func(error)
 	// Logger; nil discards.
 	Logger *slog.Logger
+	// LogLevel is what Logger's handler asks; it can be changed while the node runs.
+	// Nil: it cannot.
+	LogLevel *slog.LevelVar
 	// Version is this build's, for status.
 	Version string
 	// Tamper injects faults between nodes; nil in production.

@@ -7,9 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/ringfort/ringfort/node/nodetest"
+	"github.com/ringfort/ringfort/raftstore/state"
 )
 
 // Bounds of what one node exports: label values must come from bounded sets.
@@ -116,6 +118,65 @@ func TestMetrics(t *testing.T) {
 		if series, _ := scrape(t, lone, 0); series["ringfort_node_serving"] != 0 || series["ringfort_raft_replicas"] != 0 {
 			t.Error("an uninitialised node claims to serve")
 		}
+	})
+}
+
+// Events of the disk and what follows from them show by their names.
+func TestMetricsOfTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := nodetest.Start(t, nodetest.Options{Logger: logger(), Shards: 2, Configure: withAdmin})
+		want := func(values map[string]float64) {
+			t.Helper()
+			series, _ := scrape(t, c, 0)
+			for name, v := range values {
+				if got, there := series[name]; got != v || !there {
+					t.Errorf("%s is %v, want %v", name, got, v)
+				}
+			}
+		}
+		quiet := map[string]float64{
+			"ringfort_disk_silent": 0, "ringfort_disk_silent_replicas": 0, "ringfort_disk_silences_total": 0,
+			"ringfort_disk_space_level": 0, "ringfort_disk_declined_appends_total": 0,
+			"ringfort_disk_full_writes_total": 0, "ringfort_disk_tables_refused_total": 0,
+			"ringfort_raft_replicas_quarantined": 0, "ringfort_snapshots_sending": 0, "ringfort_snapshots_receiving": 0,
+		}
+		for _, db := range []string{"log", "state"} {
+			for _, name := range []string{"disk_slow_total", "write_stalls_total", "write_stall_seconds_total", "write_stalled",
+				"corruptions_total", "background_errors_total"} {
+				quiet["ringfort_pebble_"+name+`{db="`+db+`"}`] = 0
+			}
+		}
+		for _, cure := range []string{"stuck_transfer", "commit_stall", "wedged_follower", "lagging_replica"} {
+			quiet[`ringfort_raft_watchdog_actions_total{cure="`+cure+`"}`] = 0
+		}
+		for _, name := range []string{"snapshots_sent", "snapshots_received", "snapshot_sends_failed", "snapshot_receives_failed",
+			"snapshot_offers_refused", "snapshot_sent_bytes", "snapshot_received_bytes"} {
+			quiet["ringfort_"+name+"_total"] = 0
+		}
+		want(quiet)
+		// This disk does not tell its space, which is not the same as having none.
+		if series, _ := scrape(t, c, 0); series["ringfort_disk_free_bytes"] != 0 {
+			t.Error("a free space that nobody knows")
+		}
+		c.Servers[0].HangLog()
+		time.Sleep(5 * time.Second)
+		want(map[string]float64{"ringfort_disk_silent": 1, "ringfort_disk_silent_replicas": 3, "ringfort_disk_silences_total": 1})
+		c.Servers[0].Unhang()
+		time.Sleep(5 * time.Second)
+		want(map[string]float64{"ringfort_disk_silent": 0, "ringfort_disk_silent_replicas": 0, "ringfort_disk_silences_total": 1})
+
+		g, _ := c.Servers[0].Node().Store().Group(2)
+		from := g.Record().Arc.From
+		if err := c.Servers[0].Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Servers[0].EditState(func(db *pebble.DB) error { return db.Delete(state.RecordKey(from), pebble.NoSync) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Servers[0].Start(); err != nil {
+			t.Fatal(err)
+		}
+		want(map[string]float64{"ringfort_raft_replicas_quarantined": 1, "ringfort_raft_replicas": 2})
 	})
 }
 

@@ -53,6 +53,7 @@ type Node struct {
 	admin   *admin // nil when there is no admin listener
 	seeds   *seeds
 	maps    *mapHolder
+	level   logLevel
 
 	changed     broadcast     // membership or leadership of the system shard
 	applied     chan struct{} // capacity 1: the system shard has applied something

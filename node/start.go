@@ -152,7 +152,8 @@ func (n *Node) openStore() error {
 	var err error
 	n.kv, err = kvserver.New(kvserver.Options{
 		ClusterID: n.clusterID, Self: n.self.ID, Shards: dataShards{n}, Peers: forwarder{n}, Clock: n.deps.Clock,
-		Limits: kvserver.Limits{MaxKeyBytes: n.cfg.MaxKeyBytes, MaxValueBytes: n.cfg.MaxValueBytes}, Logger: n.log,
+		Limits: kvserver.Limits{MaxKeyBytes: n.cfg.MaxKeyBytes, MaxValueBytes: n.cfg.MaxValueBytes, MaxHeldBytes: n.cfg.MaxClientMemory},
+		Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -169,6 +170,7 @@ func (n *Node) openStore() error {
 		Fatal:  n.deps.Fatal,
 		Events: raftstore.Events{Leader: n.leader, Applied: func(shardmap.ShardID) { nudge(n.applied) }},
 	}
+	options.MaxNodeQueuedBytes = n.cfg.MaxClientMemory / 2 // the rest is there for shards that get on
 	options.LowSpaceBytes, options.BallastBytes = n.cfg.LowSpace, n.cfg.BallastSize
 	options.FullDiskPatience = fullDiskPatience
 	if options.SnapshotBytesPerSecond = n.cfg.SnapshotRate; n.cfg.SnapshotRate == 0 {

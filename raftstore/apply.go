@@ -95,6 +95,7 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 	if err := g.machine.Finish(w); err != nil { // RS1: the applied index goes with its effect
 		return 0, err
 	}
+	g.store.appliedBytes.Add(uint64(batch.Len()))
 	if err := batch.Commit(pebble.NoSync); err != nil {
 		return 0, err
 	}

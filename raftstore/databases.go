@@ -44,6 +44,7 @@ func (s *Store) Databases(patience time.Duration) Databases { return s.sampler.g
 func (s *Store) sample() Databases {
 	d := Databases{At: time.Now(), State: s.state.Metrics()}
 	d.Log, _ = s.log.Metrics()
+	s.judge(d)
 	return d
 }
 
@@ -106,6 +107,9 @@ func (p *sampler) get(patience time.Duration) Databases {
 	defer p.mu.Unlock()
 	return p.mu.last
 }
+
+// refresh has a sample taken, and does not wait for it.
+func (p *sampler) refresh() { signal(p.kick) }
 
 func (p *sampler) close() {
 	close(p.stop)

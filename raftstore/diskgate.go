@@ -53,6 +53,7 @@ type diskGate struct {
 	log   hangTimer
 	quiet gateLatch // for the log
 	awake time.Duration
+	state feeling
 }
 
 func newDiskGate(s *Store) *diskGate {
@@ -83,8 +84,11 @@ func (d *diskGate) look(passed time.Duration) {
 	step := stride(passed)
 	d.awake += step
 	s := d.store
+	s.health.Look()
+	d.state.feel(s)
 	hung := d.log.pending(s.log.OldestPendingSync(), step)
-	wasQuiet, logQuiet := d.quiet.on, d.quiet.set(hung, step)
+	wasQuiet := d.quiet.on // in a statement of its own: set changes it
+	logQuiet := d.quiet.set(hung, step)
 	if logQuiet != wasQuiet {
 		d.announce(logQuiet)
 	}
@@ -99,7 +103,8 @@ func (d *diskGate) look(passed time.Duration) {
 			return
 		}
 		g.lookForRoom()
-		wasQuiet, quiet := g.lag.quiet.on, g.lag.quiet.set(lag, step)
+		wasQuiet := g.lag.quiet.on
+		quiet := g.lag.quiet.set(lag, step)
 		if quiet != wasQuiet {
 			g.announce(quiet)
 		}

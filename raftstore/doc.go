@@ -29,6 +29,14 @@
 // moment is applied and is answered from one Pebble view, together with the
 // record that says whether the key is still the shard's.
 //
+// # What is refused
+//
+// A shard's queues are bounded, and those of all shards together are (nodeBound), so
+// that a shard that stands still leaves room for the others. While the state
+// database is near a stall, which would stop the apply loops of all shards, leaders
+// here take no puts; during a stall they take no writes (pressure.go). Refusals are
+// Overloaded with a hint and mean "not applied".
+//
 // # The life of a log
 //
 // The flusher watches how much log has been appended since the state database was

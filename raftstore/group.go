@@ -93,6 +93,7 @@ func (s *Store) open(rec shardmap.Record) (*Group, error) {
 		elected:      make(chan struct{}, 1),
 		closing:      make(chan struct{}),
 	}
+	g.queue.node, g.reads.node = &s.writes, &s.reads
 	g.waiters = newWaiters(g.proposalLeft)
 	g.lag.quiet = newGateLatch(s.opts.DiskSilence)
 	g.leaderless.Store(int64(s.opts.Clock.Mono()) + 1)

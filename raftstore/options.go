@@ -25,7 +25,7 @@ type Events struct {
 // Options configure a Store. Zero means the default where one is named.
 type Options struct {
 	Dir     string          // holds the log and state databases
-	FS      vfs.FS          // default: the machine's, with disk health checks
+	FS      vfs.FS          // default: the machine's
 	Self    shardmap.NodeID // this node
 	Clock   clock.Clock
 	Nonce   uint64 // random, new for every process start (rule L6)
@@ -57,6 +57,13 @@ type Options struct {
 	MaxQueuedOps   int
 	// MaxQueuedReads bounds the keys of one shard's reads that wait. Default 16384.
 	MaxQueuedReads int
+	// MaxNodeQueuedBytes and MaxNodeQueuedOps bound the same for all shards together,
+	// MaxNodeQueuedReads the reads. A shard holds at most as much as it leaves free, so
+	// shards that stand still do not keep everything from the others. Defaults 256 MiB,
+	// 131072 and 131072; bytes are at least MaxWriteBytes.
+	MaxNodeQueuedBytes int64
+	MaxNodeQueuedOps   int
+	MaxNodeQueuedReads int
 	// CacheBytes is the block cache that both databases share. Default 256 MiB.
 	CacheBytes int64
 	// MemTableBytes is the size of one state memtable. Default 64 MiB.
@@ -116,6 +123,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxQueuedBytes, 32<<20)
 	setDefault(&o.MaxQueuedOps, 16384)
 	setDefault(&o.MaxQueuedReads, 16384)
+	setDefault(&o.MaxNodeQueuedBytes, 256<<20)
+	setDefault(&o.MaxNodeQueuedOps, 131072)
+	setDefault(&o.MaxNodeQueuedReads, 131072)
 	setDefault(&o.CacheBytes, 256<<20)
 	setDefault(&o.MemTableBytes, 64<<20)
 	setDefault(&o.ReadWorkers, 4)
@@ -153,6 +163,8 @@ func (o Options) validate() error {
 	case o.DiskSilence < 0 || o.DiskExit <= o.DiskSilence:
 		return kverr.New(kverr.Invalid, "raftstore: the disk is given %s before silence and %s before the end; the second must be longer",
 			o.DiskSilence, o.DiskExit)
+	case o.MaxNodeQueuedBytes < MaxWriteBytes:
+		return kverr.New(kverr.Invalid, "raftstore: all shards may queue %d bytes; one write may have %d", o.MaxNodeQueuedBytes, MaxWriteBytes)
 	case o.Nonce == 0:
 		return kverr.New(kverr.Invalid, "raftstore: the process nonce must be random, not 0")
 	}

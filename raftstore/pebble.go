@@ -24,7 +24,7 @@ func (s *Store) stateOptions() *pebble.Options {
 		FormatMajorVersion:          pebble.FormatNewest, // the default is the oldest: no excise
 		DisableWAL:                  true,
 		MemTableSize:                s.opts.MemTableBytes,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: stopMemtables,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       1000, // a stall holds the commit lock of all shards
 		Logger:                      pebbleLogger{s.opts.Logger.With("db", "state"), s.fatal},
@@ -38,10 +38,12 @@ func (s *Store) stateOptions() *pebble.Options {
 	}
 	listener := &pebble.EventListener{
 		BackgroundError: func(err error) {
+			if errors.Is(err, pebble.ErrCancelledCompaction) {
+				return // by an ingest or excise over its keys; Pebble does it again
+			}
+			s.events.state.BackgroundError()
 			switch {
 			case vfs.IsNoSpaceError(err): // Pebble tries again
-			case errors.Is(err, pebble.ErrCancelledCompaction):
-				// By an ingest or excise over its keys; Pebble does it again.
 			case pebble.IsCorruptionError(err): // reported as DataCorruption too
 				if failed.take(err) {
 					scheduler.pause()
@@ -52,12 +54,18 @@ func (s *Store) stateOptions() *pebble.Options {
 				s.fatal(fmt.Errorf("raftstore: state database: background work: %w", err))
 			}
 		},
-		CompactionEnd:  failed.ended,
-		DataCorruption: s.inspector.suspect,
-		FlushEnd:       func(pebble.FlushInfo) { s.flusher.flushEnded() },
-		DiskSlow:       func(info pebble.DiskSlowInfo) { s.opts.Logger.Warn("state database: slow disk", "info", info.String()) },
+		CompactionEnd: failed.ended,
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			s.events.state.Corruption()
+			s.inspector.suspect(info)
+		},
+		FlushEnd: func(pebble.FlushInfo) { s.flusher.flushEnded() },
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			s.events.state.StallBegin()
 			s.opts.Logger.Warn("state database: writes stall", "reason", info.Reason)
+		},
+		WriteStallEnd: func() {
+			s.opts.Logger.Warn("state database: writes go on", "after", s.events.state.StallEnd())
 		},
 	}
 	listener.EnsureDefaults(nil)

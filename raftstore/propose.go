@@ -29,6 +29,9 @@ func (g *Group) Propose(w *Write) {
 		return
 	}
 	if err := g.admitsAll(w.Ops); err != nil {
+		if kverr.KindOf(err) == kverr.Overloaded {
+			g.store.counters.overloaded.Add(uint64(len(w.Ops)))
+		}
 		c.refuse(phaseWaiting, err)
 		return
 	}

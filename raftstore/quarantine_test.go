@@ -164,6 +164,9 @@ func TestADamagedTableQuarantinesTheReplicaInIt(t *testing.T) {
 			held := n.store.Quarantined()
 			return len(held) == 1 && held[0].Shard == 2
 		})
+		if _, state := n.store.DatabaseEvents(); state.Corruptions == 0 {
+			t.Error("the damage that was met is not counted")
+		}
 		if _, runs := n.store.Group(3); !runs {
 			t.Error("the sound shard does not run")
 		}

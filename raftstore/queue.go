@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -12,11 +13,16 @@ import (
 // full queue drains by a few entries.
 const overloadedRetry = 20 * time.Millisecond
 
+// nodeFullRetry is the hint when a bound of the node is met: other shards have to
+// get on first.
+const nodeFullRetry = 50 * time.Millisecond
+
 // writeQueue holds the writes that wait for their shard's proposer. Its bounds
 // cover what is in flight too: a write leaves the account when it is answered
 // by the log, not when it is taken.
 type writeQueue struct {
 	maxOps, maxBytes int
+	node             *nodeBound    // of all shards together; nil for none
 	ready            chan struct{} // capacity 1: something waits
 
 	mu struct {
@@ -48,6 +54,10 @@ func (q *writeQueue) put(c *writeCall) error {
 	if full && q.mu.ops > 0 { // an empty queue takes anything that passed the limits
 		return &kverr.Error{Kind: kverr.Overloaded, RetryAfter: overloadedRetry,
 			Message: "the shard's write queue is full; try again shortly"}
+	}
+	if !q.node.take(len(c.Ops), c.bytes, q.mu.ops, q.mu.bytes) {
+		return &kverr.Error{Kind: kverr.Overloaded, RetryAfter: nodeFullRetry,
+			Message: "the node's write queues are full, or this shard has its share of them; try again shortly"}
 	}
 	q.mu.ops += len(c.Ops)
 	q.mu.bytes += c.bytes
@@ -94,6 +104,7 @@ func (q *writeQueue) release(calls []*writeCall) {
 func (q *writeQueue) releaseLocked(ops, bytes int) {
 	q.mu.ops -= ops
 	q.mu.bytes -= bytes
+	q.node.give(ops, bytes)
 }
 
 // open lets writes in if still, asked under the queue's lock, says so: a tenure
@@ -121,18 +132,22 @@ func (q *writeQueue) close(err error) {
 	}
 }
 
-// expire answers the waiting calls whose deadline has passed.
+// expire answers the waiting calls whose deadline has passed, and takes them off
+// the account: a shard that stands still must not hold what nobody waits for.
 func (q *writeQueue) expire(now time.Time) {
 	q.mu.Lock()
 	var late []*writeCall
-	for _, c := range q.mu.waiting {
-		if now.After(c.Deadline) {
-			late = append(late, c)
+	q.mu.waiting = slices.DeleteFunc(q.mu.waiting, func(c *writeCall) bool {
+		if !now.After(c.Deadline) || !c.move(phaseWaiting, phaseBusy) {
+			return false
 		}
-	}
+		late = append(late, c)
+		q.releaseLocked(len(c.Ops), c.bytes)
+		return true
+	})
 	q.mu.Unlock()
 	for _, c := range late {
-		c.refuse(phaseWaiting, kverr.New(kverr.Deadline, "the write waited in the shard's queue past its deadline"))
+		c.refuse(phaseBusy, kverr.New(kverr.Deadline, "the write waited in the shard's queue past its deadline"))
 	}
 }
 

@@ -32,6 +32,7 @@ func (g *Group) Get(r *Read) {
 // in one, or for their index to be applied.
 type readBacklog struct {
 	maxKeys int
+	node    *nodeBound // of all shards together; nil for none
 
 	mu struct {
 		sync.Mutex
@@ -64,6 +65,10 @@ func (b *readBacklog) add(c *readCall) error {
 	if b.mu.keys > 0 && b.mu.keys+len(c.Keys) > b.maxKeys {
 		return &kverr.Error{Kind: kverr.Overloaded, RetryAfter: overloadedRetry,
 			Message: "too many reads wait for the shard; try again shortly"}
+	}
+	if !b.node.take(len(c.Keys), 0, b.mu.keys, 0) {
+		return &kverr.Error{Kind: kverr.Overloaded, RetryAfter: nodeFullRetry,
+			Message: "too many reads wait on this node, or for this shard; try again shortly"}
 	}
 	b.mu.keys += len(c.Keys)
 	b.mu.open[c] = struct{}{}
@@ -139,6 +144,7 @@ func (b *readBacklog) gone(calls ...*readCall) {
 		if _, open := b.mu.open[c]; open {
 			delete(b.mu.open, c)
 			b.mu.keys -= len(c.Keys)
+			b.node.give(len(c.Keys), 0)
 		}
 	}
 }
@@ -173,6 +179,7 @@ func (b *readBacklog) refuse(err error, which func(*readCall) bool) {
 			gone = append(gone, c)
 			delete(b.mu.open, c)
 			b.mu.keys -= len(c.Keys)
+			b.node.give(len(c.Keys), 0)
 		}
 	}
 	b.mu.Unlock()

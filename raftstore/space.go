@@ -40,7 +40,9 @@ const (
 func newTrickle() *rate.Limiter { return rate.NewLimiter(trickleRate, trickleBurst) }
 
 // Admits says whether the disk has room for an operation of this kind that is
-// proposed here now: nil unless this replica leads. When space is low, puts are
+// proposed here now, and its databases keep up with it: nil unless this replica
+// leads. While a database is near a stall puts are refused as Overloaded, during one
+// deletes too, whatever the shard but the system's. When space is low, puts are
 // refused; when it is critical, everything is but a trickle of deletes. The system
 // shard, whose entries are few and which must go on, is refused only then. So is
 // everything but the system shard's while a majority of the shard's replicas has no
@@ -54,10 +56,10 @@ func (g *Group) Admits(kind state.OpKind) error {
 	starved := g.starved.Load() && g.shard != shardmap.SystemShard
 	s := g.store
 	if s.space.Level() < bound && !starved || g.tenure.Load() == nil {
-		return nil
+		return g.keepsUp(kind)
 	}
 	if kind == state.OpDelete && !starved && s.trickles(1) {
-		return nil
+		return g.keepsUp(kind)
 	}
 	if s.space.Level() < bound {
 		e := g.noSpace("")
@@ -73,7 +75,6 @@ func (g *Group) Admits(kind state.OpKind) error {
 
 func (g *Group) noSpace(goesOn string) *kverr.Error {
 	s := g.store
-	s.disk.refused.Add(1)
 	return &kverr.Error{Kind: kverr.NoSpace, Shard: uint64(g.shard), Node: string(s.opts.Self), RetryAfter: noSpaceRetry,
 		Message: fmt.Sprintf("no space left: %s; free disk space on node %s (directory %s)", goesOn, s.opts.Self.Short(), s.opts.Dir)}
 }
@@ -107,9 +108,18 @@ func (g *Group) lookForRoom() {
 	g.starved.Store(room <= e.voters/2)
 }
 
+// keepsUp refuses what the databases cannot take on now.
+func (g *Group) keepsUp(kind state.OpKind) error {
+	if !g.store.pressed(kind != state.OpPut) || g.shard == shardmap.SystemShard || g.tenure.Load() == nil {
+		return nil
+	}
+	return &kverr.Error{Kind: kverr.Overloaded, Shard: uint64(g.shard), Node: string(g.store.opts.Self), RetryAfter: pressureRetry,
+		Message: "the node's databases cannot keep up with what is written; try again shortly"}
+}
+
 // admitsAll is Admits for a whole Write.
 func (g *Group) admitsAll(ops []state.Op) error {
-	if g.store.space.Level() == diskspace.OK && !g.starved.Load() {
+	if g.store.space.Level() == diskspace.OK && !g.starved.Load() && !g.store.pressed(false) {
 		return nil
 	}
 	for i := range ops {

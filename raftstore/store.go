@@ -14,7 +14,9 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/time/rate"
 
+	"github.com/ringfort/ringfort/internal/dbevents"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/diskhealth"
 	"github.com/ringfort/ringfort/raftstore/diskspace"
 	"github.com/ringfort/ringfort/raftstore/logstore"
 	"github.com/ringfort/ringfort/raftstore/snapshot"
@@ -27,10 +29,12 @@ const sweepEvery = 20 * time.Millisecond
 // Store is the replicas of one node: two databases and the groups on them.
 // Safe for concurrent use.
 type Store struct {
-	opts  Options
-	space *diskspace.Guard
-	// trickle is what followers still take when the disk is critical.
+	opts   Options
+	health *diskhealth.Watch
+	space  *diskspace.Guard
+	// trickle is what is still taken on when the disk is critical.
 	trickle *rate.Limiter
+	events  struct{ log, state dbevents.Counter }
 	cache   *pebble.Cache
 	files   *pebble.FileCache
 	state   *pebble.DB
@@ -60,8 +64,11 @@ type Store struct {
 	stopping chan struct{} // closed by Stop
 	closing  chan struct{} // closed when the state database is about to be closed
 
-	logsFull    atomic.Bool // the logs are far above their bound
-	quarantined quarantine
+	writes, reads nodeBound   // of all groups
+	logsFull      atomic.Bool // the logs are far above their bound
+	nearStall     atomic.Bool // puts must wait for the state database
+	appliedBytes  atomic.Uint64
+	quarantined   quarantine
 
 	births   chan struct{}  // capacity 1, full while a Create, restart or removal runs
 	restarts sync.WaitGroup // groups that restart stops
@@ -86,6 +93,8 @@ func Open(o Options) (*Store, error) {
 	s := &Store{opts: o, births: make(chan struct{}, 1), stopSweep: make(chan struct{}), died: make(chan struct{}),
 		stopGate: make(chan struct{}), stopping: make(chan struct{}), closing: make(chan struct{})}
 	s.mu.groups = make(map[shardmap.ShardID]*Group)
+	s.writes.maxOps, s.writes.maxBytes = int64(o.MaxNodeQueuedOps), o.MaxNodeQueuedBytes
+	s.reads.maxOps = int64(o.MaxNodeQueuedReads)
 	s.flusher, s.inspector, s.watchdog = newFlusher(s), newInspector(s), newWatchdog(s)
 	s.trickle = newTrickle()
 	if err := s.openDatabases(); err != nil {
@@ -117,8 +126,9 @@ func (s *Store) openDatabases() (err error) {
 	if err := makeDurableDirs(s.opts.FS, dir); err != nil {
 		return err
 	}
+	s.health = diskhealth.New(s.opts.DiskSilence/2, s.slowDisk)
 	s.space = diskspace.New(diskspace.Options{
-		FS: s.opts.FS, Dir: dir, LowBytes: s.opts.LowSpaceBytes, BallastBytes: s.opts.BallastBytes,
+		FS: s.health.FS(s.opts.FS), Dir: dir, LowBytes: s.opts.LowSpaceBytes, BallastBytes: s.opts.BallastBytes,
 		FullPatience: s.opts.FullDiskPatience,
 		Changed:      s.spaceChanged, Logger: s.opts.Logger,
 	})
@@ -130,7 +140,7 @@ func (s *Store) openDatabases() (err error) {
 	s.files = pebble.NewFileCache(4, 1024)
 	s.log, err = logstore.Open(logstore.Options{
 		FS: fs, Dir: fs.PathJoin(dir, "log"),
-		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Fatal: s.fatal, Failpoints: s.opts.Failpoints,
+		SyncPacing: s.opts.SyncPacing, Logger: s.opts.Logger, Events: &s.events.log, Fatal: s.fatal, Failpoints: s.opts.Failpoints,
 		MaxPinnedBytes: max(s.opts.MaxLogBytes/8, 2*s.opts.LogBytesPerShard), BeforeSync: s.opts.BeforeSync,
 	})
 	if err == nil {

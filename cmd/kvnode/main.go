@@ -71,8 +71,9 @@ func run(args []string) int {
 	case "config show":
 		return show(origins)
 	}
-	logger := newLogger(cfg)
-	if err := serve(cfg, logger); err != nil {
+	level := new(slog.LevelVar)
+	logger := newLogger(cfg, level)
+	if err := serve(cfg, logger, level); err != nil {
 		logger.Error("kvnode ends", "error", err)
 		return exitCode(err)
 	}
@@ -108,8 +109,8 @@ func show(origins []config.Origin) int {
 
 // serve runs the node until SIGINT or SIGTERM; a second signal ends the process
 // at once.
-func serve(cfg *config.Config, logger *slog.Logger) error {
-	n, err := node.New(*cfg, machine(logger))
+func serve(cfg *config.Config, logger *slog.Logger, level *slog.LevelVar) error {
+	n, err := node.New(*cfg, machine(logger, level))
 	if err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func serve(cfg *config.Config, logger *slog.Logger) error {
 }
 
 // machine is the real world.
-func machine(logger *slog.Logger) node.Deps {
+func machine(logger *slog.Logger, level *slog.LevelVar) node.Deps {
 	dialer := &net.Dialer{}
 	return node.Deps{
 		FS:     vfs.Default,
@@ -152,8 +153,9 @@ func machine(logger *slog.Logger) node.Deps {
 			}
 			os.Exit(fatalCode(err))
 		},
-		Logger:  logger,
-		Version: version.Get().Version,
+		Logger:   logger,
+		LogLevel: level,
+		Version:  version.Get().Version,
 	}
 }
 
@@ -168,8 +170,11 @@ func fatalCode(err error) int {
 	return exitDisk
 }
 
-func newLogger(cfg *config.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+// newLogger logs from level on, which it sets as configured and which may be
+// changed later.
+func newLogger(cfg *config.Config, level *slog.LevelVar) *slog.Logger {
+	level.Set(cfg.LogLevel)
+	options := &slog.HandlerOptions{Level: level}
 	var handler slog.Handler = slog.NewTextHandler(os.Stderr, options)
 	if cfg.LogFormat == "json" {
 		handler = slog.NewJSONHandler(os.Stderr, options)

@@ -53,6 +53,9 @@ type Config struct {
 	ElectionTimeout time.Duration
 	// MaxKeyBytes and MaxValueBytes bound what clients may write.
 	MaxKeyBytes, MaxValueBytes int
+	// MaxClientMemory bounds what requests and unread answers of all clients may hold
+	// in memory; half of it is for writes that shards queue.
+	MaxClientMemory int64
 	// SyncPacing lets a log sync wait for company: fewer syncs, later answers.
 	SyncPacing time.Duration
 	// EntriesInFlight is how many small entries a shard has in flight. What waits
@@ -121,6 +124,7 @@ func (c *Config) faults() []string {
 	f.duration("--election-timeout", c.ElectionTimeout, 100*time.Millisecond, time.Minute)
 	f.duration("--sync-pacing", c.SyncPacing, 0, 100*time.Millisecond)
 	f.size("--entries-in-flight", c.EntriesInFlight, 16)
+	f.bytes("--max-client-memory", c.MaxClientMemory, 32<<20, 1<<40)
 	f.bytes("--max-log-bytes", c.MaxLogBytes, 8<<20, 1<<40)
 	f.bytes("--log-bytes-per-shard", c.LogBytesPerShard, 64<<10, 1<<40)
 	f.duration("--flush-interval", c.FlushInterval, 100*time.Millisecond, time.Hour)

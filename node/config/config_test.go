@@ -38,7 +38,7 @@ func TestDefaults(t *testing.T) {
 		Name: "host1", DataDir: "ringfort-data", Listen: "127.0.0.1:7401", GossipListen: "127.0.0.1:7501",
 		AdminListen: "127.0.0.1:7481",
 		LogLevel:    slog.LevelInfo, LogFormat: "text", ElectionTimeout: 500 * time.Millisecond,
-		MaxKeyBytes: 4096, MaxValueBytes: 1 << 20, StopTimeout: 10 * time.Second, EntriesInFlight: 1,
+		MaxKeyBytes: 4096, MaxValueBytes: 1 << 20, MaxClientMemory: 512 << 20, StopTimeout: 10 * time.Second, EntriesInFlight: 1,
 		MaxLogBytes: 256 << 20, LogBytesPerShard: 16 << 20, FlushInterval: 30 * time.Second, SnapshotRate: 64 << 20,
 	}
 	if d := cmp.Diff(want, c); d != "" {

@@ -54,7 +54,7 @@ var settings = []setting{
 		set: text(func(c *Config) *string { return &c.TLSKey })},
 	{name: "tls-ca", value: "FILE", help: "authorities (PEM) that peers' certificates are checked against (default: the system's)",
 		set: text(func(c *Config) *string { return &c.TLSCA })},
-	{name: "log-level", value: "LEVEL", def: "info", help: "debug, info, warn or error",
+	{name: "log-level", value: "LEVEL", def: "info", help: "debug, info, warn or error; kvctl node log-level changes it while the node runs",
 		set: setLogLevel},
 	{name: "log-format", value: "FORMAT", def: "text", help: "text or json, on standard error",
 		set: text(func(c *Config) *string { return &c.LogFormat })},
@@ -64,6 +64,9 @@ var settings = []setting{
 		set: number(func(c *Config) *int { return &c.MaxKeyBytes })},
 	{name: "max-value-bytes", value: "N", def: "1048576", help: "longest value, at most 8388608",
 		set: number(func(c *Config) *int { return &c.MaxValueBytes })},
+	{name: "max-client-memory", value: "SIZE", def: "512MiB",
+		help: "what requests and unread answers of all clients may hold in memory, half of it writes in shards' queues; at least 32MiB",
+		set:  size(func(c *Config) *int64 { return &c.MaxClientMemory })},
 	{name: "sync-pacing", value: "DURATION", def: "0s", help: "let a log sync wait this long for company from other shards",
 		set: duration(func(c *Config) *time.Duration { return &c.SyncPacing })},
 	{name: "entries-in-flight", value: "N", def: "1", help: "small entries that a shard has in flight, at most 16",
@@ -187,13 +190,20 @@ func setInsecure(c *Config, v string) error {
 	return nil
 }
 
-func setLogLevel(c *Config, v string) error {
-	switch strings.ToLower(v) {
+// ParseLogLevel takes the names that --log-level takes, in any case.
+func ParseLogLevel(name string) (level slog.Level, err error) {
+	switch strings.ToLower(name) {
 	case "debug", "info", "warn", "error":
-		return c.LogLevel.UnmarshalText([]byte(v))
+		err = level.UnmarshalText([]byte(name))
+		return level, err
 	}
-	c.LogLevel = slog.LevelInfo
-	return fmt.Errorf("%q is not debug, info, warn or error", v)
+	return slog.LevelInfo, fmt.Errorf("%q is not debug, info, warn or error", name)
+}
+
+func setLogLevel(c *Config, v string) error {
+	level, err := ParseLogLevel(v)
+	c.LogLevel = level
+	return err
 }
 
 // WriteHelp prints the flags with their defaults.

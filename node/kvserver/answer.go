@@ -49,6 +49,12 @@ func (s *Server) overloaded(format string, args ...any) error {
 	return e
 }
 
+// full is the refusal at the bound of what all clients may hold.
+func (s *Server) full() error {
+	return &kverr.Error{Kind: kverr.Overloaded, Node: string(s.opts.Self), RetryAfter: busyRetry,
+		Message: "the requests and unread answers of this node's clients take all the memory they may; try again shortly"}
+}
+
 // setError makes a the answer of an operation that was refused.
 func (s *Server) setError(a *kvv1.Answer, failure *kvv1.Error) {
 	a.Error = failure

@@ -177,6 +177,19 @@ func (b *batch) refuse(i int, failure *kvv1.Error, op Op, key []byte, redirects 
 	return redirects
 }
 
+// refuseAll answers a part for which the node has no memory, which was charged with
+// nothing.
+func (s *Server) refuseAll(p *plan, in part) {
+	s.held.refused.Add(1)
+	in.uncharged = true
+	err := s.full()
+	for i := range in.ops {
+		p.refuse(i, err, redirect{})
+	}
+	s.refuse(p.refused, in)
+	p.reset()
+}
+
 // refuse answers the operations that went nowhere, in one delivery.
 func (s *Server) refuse(refused []refusal, in part) {
 	if len(refused) == 0 {
@@ -193,7 +206,9 @@ func (s *Server) refuse(refused []refusal, in part) {
 			r.redirect.answer = a
 			d.redirects = append(d.redirects, r.redirect)
 		}
-		d.charge += requestBytes(op, in.estimate)
+		if !in.uncharged {
+			d.charge += requestBytes(op, in.estimate)
+		}
 	}
 	s.measures.took(&s.measures.failures, in.arrived, len(refused), len(refused))
 	in.sink.deliver(d)

@@ -19,6 +19,8 @@ type part struct {
 	latest   time.Time // no work after this, whatever the operations say; zero for no bound
 	estimate int       // what a read was charged with beside its key
 	sink     sink
+
+	uncharged bool // nothing was charged for it
 }
 
 // sink takes the answers of a part, in one delivery per batch and shard, in any

@@ -41,7 +41,10 @@
 // and keeps the order of arrival; OVERLOADED answers would come back as more
 // frames. OVERLOADED is for what cannot be foreseen or pushed back: values that
 // turn out larger than the stream may hold, a shard's full queue, too many unary
-// calls or streams. A client that takes no frame for StallTimeout is cut.
+// calls or streams, and the bound of what all clients together may hold in memory
+// (see held): a stream may hold a share of what is free and is not read from above
+// it, but one that has nothing under way would wait for others, who tell it nothing,
+// so it is refused. A client that takes no frame for StallTimeout is cut.
 //
 // # Goroutines and locks
 //

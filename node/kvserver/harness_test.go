@@ -283,6 +283,9 @@ func (e *env) listen() {
 		if err := e.server.Close(ctx); err != nil {
 			e.t.Errorf("close: %v", err)
 		}
+		if held := e.server.HeldBytes(); held != 0 {
+			e.t.Errorf("%d bytes are charged to nobody at the end", held)
+		}
 	})
 }
 

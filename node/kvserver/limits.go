@@ -39,6 +39,11 @@ type Limits struct {
 	// MaxInFlightBytes for a moment. Defaults 4096, and 8 MiB or two frames.
 	MaxInFlightOps   int
 	MaxInFlightBytes int
+	// MaxHeldBytes bounds the same bytes for all streams and unary calls together.
+	// A stream may hold an eighth of what is free, so it is felt before it is met;
+	// at the bound callers are refused as Overloaded. Default 512 MiB, or two of
+	// MaxInFlightBytes.
+	MaxHeldBytes int64
 	// MaxStreams and MaxUnary bound open streams and unary calls in progress,
 	// forwarded ones included; beyond them callers are refused as Overloaded.
 	// Defaults 1024 and 4096.
@@ -53,6 +58,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.MaxOpsPerFrame, 1024)
 	setDefault(&l.MaxInFlightOps, max(4096, l.MaxOpsPerFrame))
 	setDefault(&l.MaxInFlightBytes, max(8<<20, 2*l.MaxFrameBytes))
+	setDefault(&l.MaxHeldBytes, max(512<<20, 2*int64(l.MaxInFlightBytes)))
 	setDefault(&l.MaxStreams, 1024)
 	setDefault(&l.MaxUnary, 4096)
 	return l
@@ -79,6 +85,8 @@ func (l Limits) validate(demand func(ok bool, format string, args ...any)) {
 		"MaxOpsPerFrame is %d, above MaxInFlightOps, %d", l.MaxOpsPerFrame, l.MaxInFlightOps)
 	demand(l.MaxInFlightBytes >= l.MaxFrameBytes,
 		"MaxInFlightBytes is %d, below MaxFrameBytes, %d", l.MaxInFlightBytes, l.MaxFrameBytes)
+	demand(l.MaxHeldBytes >= int64(l.MaxInFlightBytes),
+		"MaxHeldBytes is %d, below MaxInFlightBytes, %d", l.MaxHeldBytes, l.MaxInFlightBytes)
 	// K2: whatever one frame writes to one shard must fit one Write.
 	frame := l.MaxFrameBytes + l.MaxOpsPerFrame*opOverhead
 	demand(frame <= raftstore.MaxWriteBytes,

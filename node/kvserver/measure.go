@@ -112,12 +112,14 @@ type InFlight struct {
 	// RequestBytes are those of operations that groups have not answered,
 	// AnswerBytes those of answers not handed to gRPC.
 	RequestBytes, AnswerBytes int
+	// HeldBytes are both, and what unary calls hold.
+	HeldBytes int
 }
 
 // InFlight adds up all streams. They are asked one by one.
 func (s *Server) InFlight() InFlight {
 	s.mu.Lock()
-	f := InFlight{Streams: len(s.mu.streams), Unary: s.mu.unary}
+	f := InFlight{Streams: len(s.mu.streams), Unary: s.mu.unary, HeldBytes: s.HeldBytes()}
 	streams := make([]*stream, 0, f.Streams)
 	for st := range s.mu.streams {
 		streams = append(streams, st)

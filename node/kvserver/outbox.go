@@ -23,10 +23,12 @@ const firstReadEstimate = 4 << 10
 // admitted. It is charged with an estimate that follows what earlier reads of
 // the stream brought, which lets back-pressure work; and an answer that would
 // raise the queued bytes above MaxInFlightBytes loses its value and says
-// OVERLOADED. A read changed nothing, so that is both true and safe to repeat.
+// OVERLOADED. A read changed nothing, so that is both true and safe to repeat. All
+// streams together have a bound as well (see held), at which the same happens.
 type outbox struct {
 	maxOps, maxBytes int
 	overflow         *kvv1.Error
+	node             *held         // of all streams
 	wake             chan struct{} // capacity 1: there is something to send
 	room             chan struct{} // capacity 1: admit may look again
 
@@ -67,8 +69,8 @@ type delivery struct {
 	reads     bool
 }
 
-func (b *outbox) init(l Limits, overflow *kvv1.Error) {
-	b.maxOps, b.maxBytes, b.overflow = l.MaxInFlightOps, l.MaxInFlightBytes, overflow
+func (b *outbox) init(l Limits, overflow *kvv1.Error, node *held) {
+	b.maxOps, b.maxBytes, b.overflow, b.node = l.MaxInFlightOps, l.MaxInFlightBytes, overflow, node
 	b.wake = make(chan struct{}, 1)
 	b.room = make(chan struct{}, 1)
 	b.mu.estimate = firstReadEstimate
@@ -88,14 +90,34 @@ func (b *outbox) inFlight() (ops, requestBytes, answerBytes int) {
 	return b.mu.ops, b.mu.bytes, b.mu.queued
 }
 
-// admit waits until ops operations with charge bytes may be in flight, and says
-// false when the stream was over before. One part is always admitted when
-// nothing is in flight, whatever its size.
-func (b *outbox) admit(ops, charge int, over <-chan struct{}) bool {
+// admission is what became of operations that came in.
+type admission uint8
+
+const (
+	admitted admission = iota
+	nodeFull           // to be refused; they count as operations, not as bytes
+	tooLate            // the stream is over
+)
+
+// admit waits until ops operations with charge bytes may be in flight. One part is
+// always within the stream's bounds when nothing is in flight, whatever its size.
+// For room on the node it waits only while the stream has something in flight, the
+// end of which makes it look again: others tell it nothing.
+func (b *outbox) admit(ops, charge int, over <-chan struct{}) admission {
 	for {
 		b.mu.Lock()
-		fits := b.mu.ops == 0 ||
-			b.mu.ops+ops <= b.maxOps && b.mu.bytes+b.mu.queued+charge <= b.maxBytes
+		own := b.mu.bytes + b.mu.queued
+		idle := b.mu.ops == 0
+		fits := idle || b.mu.ops+ops <= b.maxOps && own+charge <= b.maxBytes
+		if fits && !b.node.take(charge, own) {
+			fits = false
+			if idle {
+				b.mu.ops += ops
+				b.mu.waiting = false
+				b.mu.Unlock()
+				return nodeFull
+			}
+		}
 		b.mu.waiting = !fits
 		if fits {
 			b.mu.ops += ops
@@ -103,12 +125,12 @@ func (b *outbox) admit(ops, charge int, over <-chan struct{}) bool {
 		}
 		b.mu.Unlock()
 		if fits {
-			return true
+			return admitted
 		}
 		select {
 		case <-b.room:
 		case <-over:
-			return false
+			return tooLate
 		}
 	}
 }
@@ -119,6 +141,7 @@ func (b *outbox) deliver(d delivery) (shed int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.bytes -= d.charge
+	b.node.add(-d.charge)
 	if b.mu.closed {
 		return 0
 	}
@@ -126,10 +149,11 @@ func (b *outbox) deliver(d delivery) (shed int) {
 	for i := range d.answers {
 		a := &d.answers[i]
 		largest = max(largest, len(a.Value))
-		if b.mu.queued > 0 && len(a.Value) > 0 && b.mu.queued+answerBytes(a) > b.maxBytes {
+		if len(a.Value) > 0 && (b.mu.queued > 0 && b.mu.queued+answerBytes(a) > b.maxBytes || !b.node.take(len(a.Value), 0)) {
 			a.Error, a.Found, a.Value, a.Version = b.overflow, false, nil, 0
 			shed++
 		}
+		b.node.add(opOverhead)
 		b.mu.queued += answerBytes(a)
 		b.mu.answers = append(b.mu.answers, a)
 	}
@@ -149,6 +173,10 @@ func answerBytes(a *kvv1.Answer) int { return opOverhead + len(a.Value) }
 func (b *outbox) release(ops, bytes int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.mu.closed {
+		return // close has taken all of it off
+	}
+	b.node.add(-bytes)
 	b.mu.ops -= ops
 	b.mu.queued -= bytes
 	b.giveRoomLocked()
@@ -226,6 +254,10 @@ func (b *outbox) finish() {
 func (b *outbox) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.mu.closed {
+		b.node.add(-b.mu.queued)
+		b.mu.queued = 0
+	}
 	b.mu.closed = true
 	b.mu.answers, b.mu.redirects = nil, nil
 	b.mu.unasked = unasked{}

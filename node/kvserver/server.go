@@ -20,6 +20,7 @@ type Server struct {
 	hints    *hintTable
 	counters counters
 	measures measures
+	held     held
 	overflow *kvv1.Error // shared by all answers whose value was shed
 
 	draining chan struct{}   // closed when Close begins
@@ -56,6 +57,7 @@ func New(opts Options) (*Server, error) {
 	s.life, s.cut = context.WithCancel(context.Background())
 	s.overflow = s.failure(0, &kverr.Error{Kind: kverr.Overloaded, RetryAfter: overflowRetry,
 		Message: "the values read exceed what this stream may hold unread; ask for fewer at a time"})
+	s.held.max = s.limits.MaxHeldBytes
 	s.mu.streams = make(map[*stream]struct{})
 	return s, nil
 }
@@ -173,6 +175,7 @@ type Counters struct {
 	Overloaded uint64 // operations, calls and streams refused as Overloaded
 	Forwarded  uint64 // unary operations sent to another node
 	Stalled    uint64 // streams cut because the client did not read
+	NodeFull   uint64 // parts of frames, and calls, refused for MaxHeldBytes
 	Shed       uint64 // of Overloaded: answers to reads that lost their value on the way out
 	Streams    int
 }
@@ -189,6 +192,7 @@ func (s *Server) Counters() Counters {
 	c := &s.counters
 	return Counters{
 		Frames: c.frames.Load(), Operations: c.operations.Load(), Reads: c.reads.Load(), Writes: c.writes.Load(),
-		Overloaded: c.overloaded.Load(), Forwarded: c.forwarded.Load(), Stalled: c.stalled.Load(), Shed: c.shed.Load(), Streams: streams,
+		Overloaded: c.overloaded.Load(), Forwarded: c.forwarded.Load(), Stalled: c.stalled.Load(), Shed: c.shed.Load(),
+		NodeFull: s.held.refused.Load(), Streams: streams,
 	}
 }

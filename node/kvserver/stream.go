@@ -31,7 +31,7 @@ type stream struct {
 // Stream implements kvv1.KVServer.
 func (s *Server) Stream(rpc kvv1.KV_StreamServer) error {
 	st := &stream{server: s, rpc: rpc, over: make(chan struct{})}
-	st.box.init(s.limits, s.overflow)
+	st.box.init(s.limits, s.overflow, &s.held)
 	if err := s.enterStream(st); err != nil {
 		return wire.StatusFromError(err)
 	}
@@ -149,12 +149,15 @@ func (st *stream) serve(frame *kvv1.ClientFrame) bool {
 	for ops := frame.Operations; len(ops) > 0; {
 		estimate := st.box.readEstimate()
 		n, charge := st.cut(ops, estimate)
-		if !st.box.admit(n, charge, st.over) {
+		in := part{ops: ops[:n], caller: &st.caller, arrived: arrived, estimate: estimate, sink: st}
+		switch st.box.admit(n, charge, st.over) {
+		case admitted:
+			s.dispatch(st.rpc.Context(), &st.plan, in)
+		case nodeFull:
+			s.refuseAll(&st.plan, in)
+		case tooLate:
 			return false
 		}
-		s.dispatch(st.rpc.Context(), &st.plan, part{
-			ops: ops[:n], caller: &st.caller, arrived: arrived, estimate: estimate, sink: st,
-		})
 		ops = ops[n:]
 	}
 	return true

@@ -59,6 +59,12 @@ func (s *Server) call(ctx context.Context, op *kvv1.Operation) (*kvv1.Answer, er
 	}
 	defer s.leaveUnary()
 	s.countUnary()
+	charge := requestBytes(op, firstReadEstimate)
+	if !s.held.take(charge, 0) {
+		s.refusedFull()
+		return nil, wire.StatusFromError(s.full())
+	}
+	defer s.held.add(-charge)
 	left := DefaultTimeLeft
 	if at, ok := ctx.Deadline(); ok {
 		left = min(time.Until(at), MaxTimeLeft)
@@ -66,6 +72,13 @@ func (s *Server) call(ctx context.Context, op *kvv1.Operation) (*kvv1.Answer, er
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer s.untilCut(cancel)()
 	a := s.serveOrForward(ctx, op)
+	if value := len(a.Value); value > 0 { // until the handler returns; then it is gRPC's
+		if !s.held.take(value, 0) {
+			s.refusedFull()
+			return nil, wire.StatusFromError(s.full())
+		}
+		defer s.held.add(-value)
+	}
 	if a.Error != nil {
 		return nil, wire.StatusFromError(wire.ErrorFromProto(a.Error))
 	}
@@ -81,9 +94,20 @@ func (s *Server) ServeOperation(ctx context.Context, op *kvv1.Operation) *kvv1.A
 	}
 	defer s.leaveUnary()
 	s.countUnary()
+	charge := requestBytes(op, firstReadEstimate)
+	if !s.held.take(charge, 0) {
+		s.refusedFull()
+		return &kvv1.Answer{Id: op.Id, Error: s.failure(0, s.full())}
+	}
+	defer s.held.add(-charge)
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.untilCut(cancel)()
 	return s.serveHere(ctx, op)
+}
+
+func (s *Server) refusedFull() {
+	s.held.refused.Add(1)
+	s.counters.overloaded.Add(1)
 }
 
 func (s *Server) countUnary() {

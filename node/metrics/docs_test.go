@@ -20,9 +20,10 @@ import (
 var update = flag.Bool("update", false, "write docs/metrics.md anew")
 
 const (
-	docPage  = "../../docs/metrics.md"
-	begin    = "<!-- From here on the page is made by `go test ./node/metrics -update`. -->\n"
-	nameForm = `ringfort_[a-z0-9_]+`
+	docPage        = "../../docs/metrics.md"
+	operationsPage = "../../docs/operations.md"
+	begin          = "<!-- From here on the page is made by `go test ./node/metrics -update`. -->\n"
+	nameForm       = `ringfort_[a-z0-9_]+`
 )
 
 // nobody is the sources of a node that has not started.
@@ -99,14 +100,18 @@ func TestDocumentationIsThatOfTheRegistry(t *testing.T) {
 			}
 		}
 	}
-	for _, mentioned := range regexp.MustCompile(nameForm).FindAllString(byHand, -1) {
+	operations, err := os.ReadFile(operationsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mentioned := range regexp.MustCompile(nameForm).FindAllString(byHand+string(operations), -1) {
 		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 			if base := strings.TrimSuffix(mentioned, suffix); names[base] {
 				mentioned = base
 			}
 		}
 		if !names[mentioned] {
-			t.Errorf("the page speaks of %s, which is no metric", mentioned)
+			t.Errorf("the pages speak of %s, which is no metric", mentioned)
 		}
 	}
 }

@@ -72,6 +72,10 @@ func addServer(b *book, from Sources) {
 	now.gauge("ringfort_kv_answer_bytes", "Memory of answers that wait to be sent.",
 		"Grows: clients read slower than they ask.", func(f kvserver.InFlight) float64 { return float64(f.AnswerBytes) })
 
+	now.gauge("ringfort_kv_held_bytes", "Memory that requests and unread answers of all clients are charged with, unary calls included.",
+		"Near --max-client-memory clients are refused as overloaded: they read slower than they ask, or shards do not get on.",
+		func(f kvserver.InFlight) float64 { return float64(f.HeldBytes) })
+
 	s := section(b, "Data service", "Totals of the service that clients use.", one(func() (c kvserver.Counters, ok bool) {
 		kv, ok := from.KV()
 		if ok {
@@ -87,6 +91,8 @@ func addServer(b *book, from Sources) {
 		"Clients without routing of their own; each costs a hop.", func(c kvserver.Counters) float64 { return float64(c.Forwarded) })
 	s.counter("ringfort_kv_refused_overloaded_total", "Operations, calls and streams refused for a full queue or limit.",
 		"Rises: the node or one shard has more to do than it can; see the queues by shard.", func(c kvserver.Counters) float64 { return float64(c.Overloaded) })
+	s.counter("ringfort_kv_refused_memory_total", "Of those: calls, and parts of frames, refused for --max-client-memory.",
+		"Rises: see ringfort_kv_held_bytes.", func(c kvserver.Counters) float64 { return float64(c.NodeFull) })
 	s.counter("ringfort_kv_values_shed_total", "Reads answered overloaded after all, because their values exceeded what a stream may hold unread.",
 		"Clients read large values in large batches; ringfort_kv_operations_total counts these reads as ok.",
 		func(c kvserver.Counters) float64 { return float64(c.Shed) })

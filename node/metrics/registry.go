@@ -47,8 +47,11 @@ func newBook(from Sources) *book {
 	addServer(b, from)
 	addShards(b, from)
 	addReplication(b, from)
+	addWatchdog(b, from)
+	addSnapshots(b, from)
 	addLog(b, from)
 	addDisk(b, from)
+	addDatabaseEvents(b, from)
 	addDatabases(b, from)
 	return b
 }

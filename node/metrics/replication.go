@@ -10,7 +10,8 @@ import (
 // stores is the totals of the store and the roles of its replicas.
 type stores struct {
 	raftstore.Counters
-	replicas, leaders int
+	raftstore.Held
+	replicas, leaders, quarantined int
 }
 
 func readStores(from Sources) func() (stores, bool) {
@@ -19,7 +20,8 @@ func readStores(from Sources) func() (stores, bool) {
 		if !ok {
 			return s, false
 		}
-		s.Counters = store.Counters()
+		s.Counters, s.Held = store.Counters(), store.Held()
+		s.quarantined = len(store.Quarantined())
 		for _, g := range store.Groups() {
 			s.replicas++
 			if g.Leads() {
@@ -41,20 +43,48 @@ func addReplication(b *book, from Sources) {
 		"Rises without elections won anywhere: candidates cannot win.", func(s stores) float64 { return float64(s.TermChanges) })
 	s.counter("ringfort_raft_group_restarts_total", "Groups restarted in place to get out of a state that raft cannot leave.",
 		"Any is worth a look into the log.", func(s stores) float64 { return float64(s.GroupRestarts) })
-	s.counter("ringfort_raft_watchdog_actions_total", "Times a watchdog acted on a replica that stood still: it ended calls, handed over or restarted it.",
-		"Any is worth a look into the log, which gives the reason.", func(s stores) float64 {
-			return float64(s.StuckTransfers + s.CommitStalls + s.WedgedFollowers + s.LaggingReplicas)
-		})
+	s.gauge("ringfort_raft_replicas_quarantined", "Replicas here that do not run because their data or log cannot be trusted.",
+		"Any: kvctl cluster status says why; the shard has one replica less.", func(s stores) float64 { return float64(s.quarantined) })
 	s.counter("ringfort_raft_entries_proposed_total", "Log entries proposed by leaders here.",
 		"", func(s stores) float64 { return float64(s.EntriesProposed) })
 	s.counter("ringfort_raft_writes_proposed_total", "Writes in those entries.",
 		"Writes per entry show how well writes are merged.", func(s stores) float64 { return float64(s.WritesProposed) })
 	s.counter("ringfort_raft_refused_overloaded_total", "Writes and reads that shards refused for a full queue.",
 		"See the queues by shard.", func(s stores) float64 { return float64(s.Overloaded) })
+	s.gauge("ringfort_raft_queued_writes", "Writes that wait or are in flight, of all shards led here.",
+		"Near 131072 writes are refused as overloaded.", func(s stores) float64 { return float64(s.Writes) })
+	s.gauge("ringfort_raft_queued_bytes", "Bytes of those writes.", "Near half of --max-client-memory writes are refused as overloaded.",
+		func(s stores) float64 { return float64(s.WriteBytes) })
+	s.gauge("ringfort_raft_queued_read_keys", "Keys of reads that wait, of all shards.", "Near 131072 reads are refused as overloaded.",
+		func(s stores) float64 { return float64(s.ReadKeys) })
+	s.counter("ringfort_raft_refused_node_bound_total", "Writes and reads, as frames bring them for one shard, refused for a bound of the node or a share of it.",
+		"Rises: shards stand still, or the node is too small.", func(s stores) float64 { return float64(s.Refused) })
+	s.gauge("ringfort_raft_pressed", "1 while puts are refused because a database is near a stall, or in one.",
+		"1: the disk is too slow for the load; see ringfort_pebble_memtables and ringfort_pebble_l0_sublevels.",
+		func(s stores) float64 { return truth(s.Pressed) })
 	s.counter("ringfort_read_rounds_total", "Rounds that confirmed leaderships for reads.",
 		"", func(s stores) float64 { return float64(s.ReadRounds) })
 	s.counter("ringfort_read_batches_confirmed_total", "Reads (of one frame for one shard) that those rounds released.",
 		"Per round: how well reads share rounds.", func(s stores) float64 { return float64(s.ReadsConfirmed) })
+}
+
+// addWatchdog counts cures by what they are for.
+func addWatchdog(b *book, from Sources) {
+	cures := section(b, "Watchdog", "Replicas that stood still without a reason that can be seen, by what was done about: stuck_transfer (restarted in "+
+		"place), commit_stall (handed over, or restarted), wedged_follower (calls ended; then handed over), lagging_replica (restarted).",
+		func() []row[uint64] {
+			store, ok := from.Store()
+			if !ok {
+				return nil
+			}
+			c := store.Counters()
+			return []row[uint64]{
+				{[]string{"stuck_transfer"}, c.StuckTransfers}, {[]string{"commit_stall"}, c.CommitStalls},
+				{[]string{"wedged_follower"}, c.WedgedFollowers}, {[]string{"lagging_replica"}, c.LaggingReplicas},
+			}
+		}, "cure")
+	cures.counter("ringfort_raft_watchdog_actions_total", "Times that the watchdog acted on a replica.",
+		"Any is worth a look into the log, which gives the reason.", func(n uint64) float64 { return float64(n) })
 }
 
 func addLog(b *book, from Sources) {

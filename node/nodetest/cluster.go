@@ -42,6 +42,8 @@ type Options struct {
 	// Clock makes a node's clock; default: the bubble's time.
 	Clock  func(index int) clock.Clock
 	Logger *slog.Logger
+	// LogLevel is what can be changed while nodes run; nil: it cannot.
+	LogLevel *slog.LevelVar
 }
 
 // pollEvery is how often waiting looks again. In a bubble it costs no time.

@@ -119,6 +119,7 @@ func (s *Server) deps(l *life) node.Deps {
 	}
 	return node.Deps{
 		FS: s.brittle(), Clock: s.clock, Random: s.random, Logger: logger, Tamper: tamper, Version: "test",
+		LogLevel:    c.options.LogLevel,
 		Listen:      func(address string) (net.Listener, error) { return c.Network.listen(s.Index, address), nil },
 		Dial:        c.Network.dialer(s.Index),
 		StartGossip: c.hub.start(s.Index),

@@ -71,10 +71,11 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 
 // events are called with Pebble's locks held.
 func (d *DB) events() *pebble.EventListener {
-	log := d.opts.Logger.With("db", "log")
+	log, events := d.opts.Logger.With("db", "log"), d.opts.Events
 	var lastFull atomic.Int64
 	l := &pebble.EventListener{
 		BackgroundError: func(err error) {
+			events.BackgroundError()
 			if !vfs.IsNoSpaceError(err) {
 				d.fail(fmt.Errorf("logstore: background work: %w", err))
 				return
@@ -89,13 +90,14 @@ func (d *DB) events() *pebble.EventListener {
 			}
 		},
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			events.Corruption()
 			d.fail(fmt.Errorf("logstore: %s", info))
 		},
-		DiskSlow: func(info pebble.DiskSlowInfo) { log.Warn("slow disk", "info", info.String()) },
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			events.StallBegin()
 			log.Warn("writes stall", "reason", info.Reason)
 		},
-		WriteStallEnd: func() { log.Warn("writes go on") },
+		WriteStallEnd: func() { log.Warn("writes go on", "after", events.StallEnd()) },
 	}
 	l.EnsureDefaults(nil)
 	return l

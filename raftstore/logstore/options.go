@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/ringfort/ringfort/internal/dbevents"
 	"github.com/ringfort/ringfort/internal/failpoint"
 	"github.com/ringfort/ringfort/internal/kverr"
 )
@@ -43,6 +44,8 @@ type Options struct {
 	MaxPinnedBytes int64
 	// Failpoints are for crash tests; nil does nothing.
 	Failpoints *failpoint.Set
+	// Events counts what Pebble reports. Default: nobody sees it.
+	Events *dbevents.Counter
 	// Logger gets what operators should know. Default: nobody.
 	Logger *slog.Logger
 	// Fatal is called once, when the database can no longer be trusted. It must
@@ -90,6 +93,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.minSweepBytes == 0 {
 		o.minSweepBytes = minSweepBytes
+	}
+	if o.Events == nil {
+		o.Events = new(dbevents.Counter)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -1211,6 +1211,104 @@ func (x *CountersResponse) GetUptimeUs() uint64 {
 	return 0
 }
 
+type LogLevelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "debug", "info", "warn" or "error"; empty changes nothing.
+	Level         string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogLevelRequest) Reset() {
+	*x = LogLevelRequest{}
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogLevelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogLevelRequest) ProtoMessage() {}
+
+func (x *LogLevelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogLevelRequest.ProtoReflect.Descriptor instead.
+func (*LogLevelRequest) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *LogLevelRequest) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+type LogLevelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Now, and before this call.
+	Level         string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	Was           string `protobuf:"bytes,2,opt,name=was,proto3" json:"was,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogLevelResponse) Reset() {
+	*x = LogLevelResponse{}
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogLevelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogLevelResponse) ProtoMessage() {}
+
+func (x *LogLevelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogLevelResponse.ProtoReflect.Descriptor instead.
+func (*LogLevelResponse) Descriptor() ([]byte, []int) {
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LogLevelResponse) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *LogLevelResponse) GetWas() string {
+	if x != nil {
+		return x.Was
+	}
+	return ""
+}
+
 type TransferLeaderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Shard uint64                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
@@ -1222,7 +1320,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1332,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1345,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TransferLeaderRequest) GetShard() uint64 {
@@ -1272,7 +1370,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1382,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1395,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 type VerifyReplicaRequest struct {
@@ -1311,7 +1409,7 @@ type VerifyReplicaRequest struct {
 
 func (x *VerifyReplicaRequest) Reset() {
 	*x = VerifyReplicaRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1421,7 @@ func (x *VerifyReplicaRequest) String() string {
 func (*VerifyReplicaRequest) ProtoMessage() {}
 
 func (x *VerifyReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1434,7 @@ func (x *VerifyReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReplicaRequest.ProtoReflect.Descriptor instead.
 func (*VerifyReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VerifyReplicaRequest) GetShard() uint64 {
@@ -1370,7 +1468,7 @@ type VerifyReplicaResponse struct {
 
 func (x *VerifyReplicaResponse) Reset() {
 	*x = VerifyReplicaResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1480,7 @@ func (x *VerifyReplicaResponse) String() string {
 func (*VerifyReplicaResponse) ProtoMessage() {}
 
 func (x *VerifyReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1493,7 @@ func (x *VerifyReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReplicaResponse.ProtoReflect.Descriptor instead.
 func (*VerifyReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VerifyReplicaResponse) GetStage() VerifyStage {
@@ -1457,7 +1555,7 @@ type ProposeVerifyRequest struct {
 
 func (x *ProposeVerifyRequest) Reset() {
 	*x = ProposeVerifyRequest{}
-	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1567,7 @@ func (x *ProposeVerifyRequest) String() string {
 func (*ProposeVerifyRequest) ProtoMessage() {}
 
 func (x *ProposeVerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1580,7 @@ func (x *ProposeVerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeVerifyRequest.ProtoReflect.Descriptor instead.
 func (*ProposeVerifyRequest) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ProposeVerifyRequest) GetShard() uint64 {
@@ -1507,7 +1605,7 @@ type ProposeVerifyResponse struct {
 
 func (x *ProposeVerifyResponse) Reset() {
 	*x = ProposeVerifyResponse{}
-	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1617,7 @@ func (x *ProposeVerifyResponse) String() string {
 func (*ProposeVerifyResponse) ProtoMessage() {}
 
 func (x *ProposeVerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1630,7 @@ func (x *ProposeVerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeVerifyResponse.ProtoReflect.Descriptor instead.
 func (*ProposeVerifyResponse) Descriptor() ([]byte, []int) {
-	return file_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 var File_admin_v1_admin_proto protoreflect.FileDescriptor
@@ -1653,7 +1751,12 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"overloaded\x18\x0e \x01(\x04R\n" +
 	"overloaded\x12\x1b\n" +
-	"\tuptime_us\x18\x0f \x01(\x04R\buptimeUs\"F\n" +
+	"\tuptime_us\x18\x0f \x01(\x04R\buptimeUs\"'\n" +
+	"\x0fLogLevelRequest\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\":\n" +
+	"\x10LogLevelResponse\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\x12\x10\n" +
+	"\x03was\x18\x02 \x01(\tR\x03was\"F\n" +
 	"\x15TransferLeaderRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\x04R\x05shard\x12\x17\n" +
 	"\ato_node\x18\x02 \x01(\tR\x06toNode\"\x18\n" +
@@ -1677,13 +1780,14 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\x18VERIFY_STAGE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14VERIFY_STAGE_WAITING\x10\x01\x12\x16\n" +
 	"\x12VERIFY_STAGE_TAKEN\x10\x02\x12\x17\n" +
-	"\x13VERIFY_STAGE_HASHED\x10\x032\x97\x04\n" +
+	"\x13VERIFY_STAGE_HASHED\x10\x032\xda\x04\n" +
 	"\x05Admin\x125\n" +
 	"\x04Init\x12\x15.admin.v1.InitRequest\x1a\x16.admin.v1.InitResponse\x12P\n" +
 	"\rClusterStatus\x12\x1e.admin.v1.ClusterStatusRequest\x1a\x1f.admin.v1.ClusterStatusResponse\x12G\n" +
 	"\n" +
 	"NodeStatus\x12\x1b.admin.v1.NodeStatusRequest\x1a\x1c.admin.v1.NodeStatusResponse\x12A\n" +
-	"\bCounters\x12\x19.admin.v1.CountersRequest\x1a\x1a.admin.v1.CountersResponse\x12S\n" +
+	"\bCounters\x12\x19.admin.v1.CountersRequest\x1a\x1a.admin.v1.CountersResponse\x12A\n" +
+	"\bLogLevel\x12\x19.admin.v1.LogLevelRequest\x1a\x1a.admin.v1.LogLevelResponse\x12S\n" +
 	"\x0eTransferLeader\x12\x1f.admin.v1.TransferLeaderRequest\x1a .admin.v1.TransferLeaderResponse\x12R\n" +
 	"\rVerifyReplica\x12\x1e.admin.v1.VerifyReplicaRequest\x1a\x1f.admin.v1.VerifyReplicaResponse0\x01\x12P\n" +
 	"\rProposeVerify\x12\x1e.admin.v1.ProposeVerifyRequest\x1a\x1f.admin.v1.ProposeVerifyResponseB3Z1github.com/ringfort/ringfort/api/admin/v1;adminv1b\x06proto3"
@@ -1701,7 +1805,7 @@ func file_admin_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_admin_v1_admin_proto_goTypes = []any{
 	(VerifyStage)(0),               // 0: admin.v1.VerifyStage
 	(*InitRequest)(nil),            // 1: admin.v1.InitRequest
@@ -1717,24 +1821,26 @@ var file_admin_v1_admin_proto_goTypes = []any{
 	(*GossipMember)(nil),           // 11: admin.v1.GossipMember
 	(*CountersRequest)(nil),        // 12: admin.v1.CountersRequest
 	(*CountersResponse)(nil),       // 13: admin.v1.CountersResponse
-	(*TransferLeaderRequest)(nil),  // 14: admin.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil), // 15: admin.v1.TransferLeaderResponse
-	(*VerifyReplicaRequest)(nil),   // 16: admin.v1.VerifyReplicaRequest
-	(*VerifyReplicaResponse)(nil),  // 17: admin.v1.VerifyReplicaResponse
-	(*ProposeVerifyRequest)(nil),   // 18: admin.v1.ProposeVerifyRequest
-	(*ProposeVerifyResponse)(nil),  // 19: admin.v1.ProposeVerifyResponse
-	(*v1.NodeInfo)(nil),            // 20: kv.v1.NodeInfo
-	(*v1.ShardRecord)(nil),         // 21: kv.v1.ShardRecord
+	(*LogLevelRequest)(nil),        // 14: admin.v1.LogLevelRequest
+	(*LogLevelResponse)(nil),       // 15: admin.v1.LogLevelResponse
+	(*TransferLeaderRequest)(nil),  // 16: admin.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 17: admin.v1.TransferLeaderResponse
+	(*VerifyReplicaRequest)(nil),   // 18: admin.v1.VerifyReplicaRequest
+	(*VerifyReplicaResponse)(nil),  // 19: admin.v1.VerifyReplicaResponse
+	(*ProposeVerifyRequest)(nil),   // 20: admin.v1.ProposeVerifyRequest
+	(*ProposeVerifyResponse)(nil),  // 21: admin.v1.ProposeVerifyResponse
+	(*v1.NodeInfo)(nil),            // 22: kv.v1.NodeInfo
+	(*v1.ShardRecord)(nil),         // 23: kv.v1.ShardRecord
 }
 var file_admin_v1_admin_proto_depIdxs = []int32{
-	20, // 0: admin.v1.InitResponse.nodes:type_name -> kv.v1.NodeInfo
+	22, // 0: admin.v1.InitResponse.nodes:type_name -> kv.v1.NodeInfo
 	5,  // 1: admin.v1.ClusterStatusResponse.nodes:type_name -> admin.v1.NodeSummary
 	6,  // 2: admin.v1.ClusterStatusResponse.shards:type_name -> admin.v1.ShardSummary
-	20, // 3: admin.v1.NodeSummary.node:type_name -> kv.v1.NodeInfo
+	22, // 3: admin.v1.NodeSummary.node:type_name -> kv.v1.NodeInfo
 	10, // 4: admin.v1.NodeSummary.disk:type_name -> admin.v1.DiskUsage
-	21, // 5: admin.v1.ShardSummary.record:type_name -> kv.v1.ShardRecord
+	23, // 5: admin.v1.ShardSummary.record:type_name -> kv.v1.ShardRecord
 	7,  // 6: admin.v1.ShardSummary.replicas:type_name -> admin.v1.ReplicaStatus
-	20, // 7: admin.v1.NodeStatusResponse.node:type_name -> kv.v1.NodeInfo
+	22, // 7: admin.v1.NodeStatusResponse.node:type_name -> kv.v1.NodeInfo
 	7,  // 8: admin.v1.NodeStatusResponse.replicas:type_name -> admin.v1.ReplicaStatus
 	11, // 9: admin.v1.NodeStatusResponse.members:type_name -> admin.v1.GossipMember
 	10, // 10: admin.v1.NodeStatusResponse.disk:type_name -> admin.v1.DiskUsage
@@ -1743,18 +1849,20 @@ var file_admin_v1_admin_proto_depIdxs = []int32{
 	3,  // 13: admin.v1.Admin.ClusterStatus:input_type -> admin.v1.ClusterStatusRequest
 	8,  // 14: admin.v1.Admin.NodeStatus:input_type -> admin.v1.NodeStatusRequest
 	12, // 15: admin.v1.Admin.Counters:input_type -> admin.v1.CountersRequest
-	14, // 16: admin.v1.Admin.TransferLeader:input_type -> admin.v1.TransferLeaderRequest
-	16, // 17: admin.v1.Admin.VerifyReplica:input_type -> admin.v1.VerifyReplicaRequest
-	18, // 18: admin.v1.Admin.ProposeVerify:input_type -> admin.v1.ProposeVerifyRequest
-	2,  // 19: admin.v1.Admin.Init:output_type -> admin.v1.InitResponse
-	4,  // 20: admin.v1.Admin.ClusterStatus:output_type -> admin.v1.ClusterStatusResponse
-	9,  // 21: admin.v1.Admin.NodeStatus:output_type -> admin.v1.NodeStatusResponse
-	13, // 22: admin.v1.Admin.Counters:output_type -> admin.v1.CountersResponse
-	15, // 23: admin.v1.Admin.TransferLeader:output_type -> admin.v1.TransferLeaderResponse
-	17, // 24: admin.v1.Admin.VerifyReplica:output_type -> admin.v1.VerifyReplicaResponse
-	19, // 25: admin.v1.Admin.ProposeVerify:output_type -> admin.v1.ProposeVerifyResponse
-	19, // [19:26] is the sub-list for method output_type
-	12, // [12:19] is the sub-list for method input_type
+	14, // 16: admin.v1.Admin.LogLevel:input_type -> admin.v1.LogLevelRequest
+	16, // 17: admin.v1.Admin.TransferLeader:input_type -> admin.v1.TransferLeaderRequest
+	18, // 18: admin.v1.Admin.VerifyReplica:input_type -> admin.v1.VerifyReplicaRequest
+	20, // 19: admin.v1.Admin.ProposeVerify:input_type -> admin.v1.ProposeVerifyRequest
+	2,  // 20: admin.v1.Admin.Init:output_type -> admin.v1.InitResponse
+	4,  // 21: admin.v1.Admin.ClusterStatus:output_type -> admin.v1.ClusterStatusResponse
+	9,  // 22: admin.v1.Admin.NodeStatus:output_type -> admin.v1.NodeStatusResponse
+	13, // 23: admin.v1.Admin.Counters:output_type -> admin.v1.CountersResponse
+	15, // 24: admin.v1.Admin.LogLevel:output_type -> admin.v1.LogLevelResponse
+	17, // 25: admin.v1.Admin.TransferLeader:output_type -> admin.v1.TransferLeaderResponse
+	19, // 26: admin.v1.Admin.VerifyReplica:output_type -> admin.v1.VerifyReplicaResponse
+	21, // 27: admin.v1.Admin.ProposeVerify:output_type -> admin.v1.ProposeVerifyResponse
+	20, // [20:28] is the sub-list for method output_type
+	12, // [12:20] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -1772,7 +1880,7 @@ func file_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_v1_admin_proto_rawDesc), len(file_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	Admin_ClusterStatus_FullMethodName  = "/admin.v1.Admin/ClusterStatus"
 	Admin_NodeStatus_FullMethodName     = "/admin.v1.Admin/NodeStatus"
 	Admin_Counters_FullMethodName       = "/admin.v1.Admin/Counters"
+	Admin_LogLevel_FullMethodName       = "/admin.v1.Admin/LogLevel"
 	Admin_TransferLeader_FullMethodName = "/admin.v1.Admin/TransferLeader"
 	Admin_VerifyReplica_FullMethodName  = "/admin.v1.Admin/VerifyReplica"
 	Admin_ProposeVerify_FullMethodName  = "/admin.v1.Admin/ProposeVerify"
@@ -42,6 +43,9 @@ type AdminClient interface {
 	NodeStatus(ctx context.Context, in *NodeStatusRequest, opts ...grpc.CallOption) (*NodeStatusResponse, error)
 	// Counters are running totals since the process started.
 	Counters(ctx context.Context, in *CountersRequest, opts ...grpc.CallOption) (*CountersResponse, error)
+	// LogLevel tells from which level on this node logs, and changes it until the
+	// process ends.
+	LogLevel(ctx context.Context, in *LogLevelRequest, opts ...grpc.CallOption) (*LogLevelResponse, error)
 	// TransferLeader asks this node to hand a shard it leads to another voter.
 	TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error)
 	// VerifyReplica hashes this node's replica of a shard as it is right after the
@@ -103,6 +107,16 @@ func (c *adminClient) Counters(ctx context.Context, in *CountersRequest, opts ..
 	return out, nil
 }
 
+func (c *adminClient) LogLevel(ctx context.Context, in *LogLevelRequest, opts ...grpc.CallOption) (*LogLevelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LogLevelResponse)
+	err := c.cc.Invoke(ctx, Admin_LogLevel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) TransferLeader(ctx context.Context, in *TransferLeaderRequest, opts ...grpc.CallOption) (*TransferLeaderResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TransferLeaderResponse)
@@ -154,6 +168,9 @@ type AdminServer interface {
 	NodeStatus(context.Context, *NodeStatusRequest) (*NodeStatusResponse, error)
 	// Counters are running totals since the process started.
 	Counters(context.Context, *CountersRequest) (*CountersResponse, error)
+	// LogLevel tells from which level on this node logs, and changes it until the
+	// process ends.
+	LogLevel(context.Context, *LogLevelRequest) (*LogLevelResponse, error)
 	// TransferLeader asks this node to hand a shard it leads to another voter.
 	TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error)
 	// VerifyReplica hashes this node's replica of a shard as it is right after the
@@ -186,6 +203,9 @@ func (UnimplementedAdminServer) NodeStatus(context.Context, *NodeStatusRequest) 
 }
 func (UnimplementedAdminServer) Counters(context.Context, *CountersRequest) (*CountersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Counters not implemented")
+}
+func (UnimplementedAdminServer) LogLevel(context.Context, *LogLevelRequest) (*LogLevelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LogLevel not implemented")
 }
 func (UnimplementedAdminServer) TransferLeader(context.Context, *TransferLeaderRequest) (*TransferLeaderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TransferLeader not implemented")
@@ -289,6 +309,24 @@ func _Admin_Counters_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_LogLevel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LogLevelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).LogLevel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_LogLevel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).LogLevel(ctx, req.(*LogLevelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_TransferLeader_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(TransferLeaderRequest)
 	if err := dec(in); err != nil {
@@ -358,6 +396,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Counters",
 			Handler:    _Admin_Counters_Handler,
+		},
+		{
+			MethodName: "LogLevel",
+			Handler:    _Admin_LogLevel_Handler,
 		},
 		{
 			MethodName: "TransferLeader",

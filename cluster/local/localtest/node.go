@@ -1,6 +1,8 @@
 package localtest
 
 import (
+	"cmp"
+	"context"
 	"flag"
 	"fmt"
 	"net"
@@ -63,7 +65,17 @@ type node struct {
 		last     uint64                   // version of the latest write
 		ops      uint64
 		frames   uint64
+		level    string // of the log; empty is info
 	}
+}
+
+// LogLevel implements adminv1.AdminServer, whatever the level is called.
+func (n *node) LogLevel(_ context.Context, req *adminv1.LogLevelRequest) (*adminv1.LogLevelResponse, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	was := cmp.Or(n.mu.level, "info")
+	n.mu.level = cmp.Or(req.GetLevel(), was)
+	return &adminv1.LogLevelResponse{Level: n.mu.level, Was: was}, nil
 }
 
 // Main runs a node with the flags of the command line and returns its exit

@@ -16,8 +16,8 @@ import (
 )
 
 func (a *app) nodeGroupCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "node", Short: "Look into one node"}
-	cmd.AddCommand(a.nodeStatusCommand())
+	cmd := &cobra.Command{Use: "node", Short: "Look into one node, or change how it logs"}
+	cmd.AddCommand(a.nodeStatusCommand(), a.nodeLogLevelCommand())
 	parent(cmd)
 	return cmd
 }
@@ -101,18 +101,29 @@ func (a *app) askNode(ctx context.Context, named []string) (*nodeDetail, error) 
 		}
 		return detailOf(answer), nil
 	}
-	status, err := a.askStatus(ctx)
-	if err != nil {
+	if _, err := a.askNamed(ctx, named[0], wire.Unsent, ask); err != nil {
 		return nil, err
-	}
-	node, err := findNode(status.Nodes, named[0])
-	if err != nil {
-		return nil, err
-	}
-	if _, err := a.askOne(ctx, node.Address, wire.Unsent, ask); err != nil {
-		return nil, fmt.Errorf("node %s does not answer: %w", node.Name, err)
 	}
 	return detailOf(answer), nil
+}
+
+// askNamed calls the node of this name, id or address.
+func (a *app) askNamed(ctx context.Context, named string, sent wire.Sent, call adminCall) (nodeStatus, error) {
+	status, err := a.askStatus(ctx)
+	if err != nil {
+		return nodeStatus{}, err
+	}
+	node, err := findNode(status.Nodes, named)
+	if err != nil {
+		return nodeStatus{}, err
+	}
+	if lives, err := a.askOne(ctx, node.Address, sent, call); err != nil {
+		if lives {
+			return nodeStatus{}, err
+		}
+		return nodeStatus{}, fmt.Errorf("node %s does not answer: %w", node.Name, err)
+	}
+	return node, nil
 }
 
 // findNode takes a name before an address before the beginning of an id.
