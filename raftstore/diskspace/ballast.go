@@ -62,7 +62,7 @@ func (g *Guard) giveBallast() {
 	g.full.Add(1)
 	g.spent.Store(true)
 	g.dropBallast()
-	g.look()
+	g.lookNow()
 	g.signal()
 }
 

@@ -39,5 +39,6 @@
 // One goroutine looks each second and makes the ballast; Close waits for it. A
 // table that waits for room waits without a lock, for at most a second; a write to a
 // full disk may wait with Pebble's locks held, for FullPatience. One lock is
-// held while the free space is asked for, and never waited for by those who write.
+// held while the free space is asked for; those who write wait for it only when the disk
+// is full.
 package diskspace

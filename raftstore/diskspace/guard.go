@@ -130,10 +130,21 @@ func (g *Guard) Status() Status {
 
 // look asks the disk and judges. Somebody else's look that is under way will do.
 func (g *Guard) look() {
-	if !g.looking.TryLock() {
-		return
+	if g.looking.TryLock() {
+		defer g.looking.Unlock()
+		g.lookLocked()
 	}
+}
+
+// lookNow looks after somebody else's look that is under way, which may have asked
+// before what the caller knows of.
+func (g *Guard) lookNow() {
+	g.looking.Lock()
 	defer g.looking.Unlock()
+	g.lookLocked()
+}
+
+func (g *Guard) lookLocked() {
 	g.unseen.Store(0)
 	usage, err := g.opts.FS.GetDiskUsage(g.opts.Dir)
 	switch {

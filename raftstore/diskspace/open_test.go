@@ -20,16 +20,16 @@ func TestMayOpen(t *testing.T) {
 			t.Errorf("on an empty disk: %v", err)
 		}
 		r.Start()
-		time.Sleep(lookEvery)
+		time.Sleep(lookEvery + lookEvery/10)
 		r.Close()
 		r.open(nil)
 		r.disk.FillUp(1000)
-		r.look()
+		r.lookNow()
 		if err := r.MayOpen(); err != nil || r.ballastOnDisk() != 0 {
 			t.Errorf("with a ballast: %v, of which %d bytes are left", err, r.ballastOnDisk())
 		}
 		r.disk.FillUp(openBytes - 1)
-		r.look()
+		r.lookNow()
 		if err := r.MayOpen(); !errors.Is(err, kverr.NoSpace) {
 			t.Errorf("without room: %v", err)
 		}
