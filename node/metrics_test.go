@@ -135,7 +135,7 @@ func TestMetricsOfTrouble(t *testing.T) {
 			}
 		}
 		quiet := map[string]float64{
-			"ringfort_disk_silent": 0, "ringfort_disk_silent_replicas": 0, "ringfort_disk_silences_total": 0,
+			"ringfort_raft_logs_full": 0, "ringfort_disk_silent": 0, "ringfort_disk_silent_replicas": 0, "ringfort_disk_silences_total": 0,
 			"ringfort_disk_space_level": 0, "ringfort_disk_declined_appends_total": 0,
 			"ringfort_disk_full_writes_total": 0, "ringfort_disk_tables_refused_total": 0,
 			"ringfort_raft_replicas_quarantined": 0, "ringfort_snapshots_sending": 0, "ringfort_snapshots_receiving": 0,

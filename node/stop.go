@@ -60,7 +60,10 @@ func (n *Node) shutdown(grace context.Context, crash bool) error {
 	note("stores", n.store.Load().Stop(grace))
 	n.network.Close()
 	if !crash {
-		note("gossip", n.gossip.Leave(leaveTimeout))
+		// Where all nodes stop at once nobody is left to hear it.
+		if err := n.gossip.Leave(leaveTimeout); err != nil {
+			n.log.Warn("no node confirmed the goodbye; others take this one for dead until it is back", "err", err)
+		}
 	}
 	note("gossip", n.gossip.Close())
 	n.servers.peers.Stop()

@@ -21,8 +21,8 @@ const (
 	cutStep = 4 << 20
 	// pressedKeep is what each shard keeps for followers while disk space is low.
 	pressedKeep = 1 << 20
-	// keptEntries stay in a log however large they are (rule L5): a follower that
-	// is a breath behind must not need a snapshot.
+	// keptEntries stay in a log while the node's logs are within their bound (rule L5):
+	// a follower that is a breath behind must not need a snapshot.
 	keptEntries = 64
 )
 
@@ -173,11 +173,17 @@ func (f *flusher) cut() {
 	groups := f.store.Groups()
 	keep := f.retained(len(groups))
 	step := min(cutStep, keep)
+	entries := uint64(keptEntries)
+	if f.logBytes() > f.store.opts.MaxLogBytes {
+		// So many large entries may be more than the bound. Beyond it nothing is taken
+		// on, and without anything new nothing would ever be cut again.
+		entries = 1
+	}
 	for _, g := range groups {
 		if g.log.Bytes() < keep+step {
 			continue
 		}
-		if err := g.truncate(keep); err != nil {
+		if err := g.truncate(keep, entries); err != nil {
 			f.store.opts.Logger.Warn("cutting a log", "shard", g.shard, "err", err)
 		}
 	}
@@ -195,8 +201,8 @@ func (f *flusher) judge() {
 }
 
 // truncate cuts the group's log to about keep bytes, but never what is not
-// durable in the state database, nor its last few entries.
-func (g *Group) truncate(keep int64) error {
+// durable in the state database, nor its last entries, so many.
+func (g *Group) truncate(keep int64, entries uint64) error {
 	applied, found, err := g.store.durableApplied(g.Record().Arc.From)
 	if err != nil || !found {
 		return fmt.Errorf("shard %d: read the durable applied index (found %t): %w", g.shard, found, err)
@@ -205,10 +211,10 @@ func (g *Group) truncate(keep int64) error {
 	if err != nil {
 		return err
 	}
-	if last <= keptEntries {
+	if last <= entries {
 		return nil
 	}
-	upTo := min(applied.Index, g.log.CutPoint(keep), last-keptEntries)
+	upTo := min(applied.Index, g.log.CutPoint(keep), last-entries)
 	return g.log.Truncate(upTo)
 }
 

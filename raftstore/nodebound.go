@@ -53,12 +53,14 @@ type Held struct {
 	Refused uint64
 	// Pressed: puts are refused because a database is near a stall, or in one.
 	Pressed bool
+	// LogsFull: writes are refused because the logs are far above their bound.
+	LogsFull bool
 }
 
 // Held returns what is held now.
 func (s *Store) Held() Held {
 	return Held{
 		Writes: s.writes.ops.Load(), WriteBytes: s.writes.bytes.Load(), ReadKeys: s.reads.ops.Load(),
-		Refused: s.writes.refused.Load() + s.reads.refused.Load(), Pressed: s.pressed(false),
+		Refused: s.writes.refused.Load() + s.reads.refused.Load(), Pressed: s.pressed(false), LogsFull: s.logsFull.Load(),
 	}
 }

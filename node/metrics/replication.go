@@ -62,6 +62,8 @@ func addReplication(b *book, from Sources) {
 	s.gauge("ringfort_raft_pressed", "1 while puts are refused because a database is near a stall, or in one.",
 		"1: the disk is too slow for the load; see ringfort_pebble_memtables and ringfort_pebble_l0_sublevels.",
 		func(s stores) float64 { return truth(s.Pressed) })
+	s.gauge("ringfort_raft_logs_full", "1 while writes are refused because the logs are half above --max-log-bytes.",
+		"1: flushes of the state cannot keep up, or the bound is too small for the entries.", func(s stores) float64 { return truth(s.LogsFull) })
 	s.counter("ringfort_read_rounds_total", "Rounds that confirmed leaderships for reads.",
 		"", func(s stores) float64 { return float64(s.ReadRounds) })
 	s.counter("ringfort_read_batches_confirmed_total", "Reads (of one frame for one shard) that those rounds released.",
