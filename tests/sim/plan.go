@@ -99,11 +99,17 @@ func newPlan(seed uint64) Plan {
 		}
 	}
 	p.Steps = append(p.Steps, depose...)
+	if slices.ContainsFunc(p.Steps, Step.starves) {
+		p.Length += breath // what such faults refuse or interrupt must not leave a run too quiet
+	}
 	slices.SortStableFunc(p.Steps, func(a, b Step) int { return int(a.At - b.At) })
 	return p
 }
 
 const (
+	// breath is the time without new faults at the end of plans with much that keeps
+	// clients from writing.
+	breath = 3 * time.Second
 	// deposeLength is what a depose takes at most, and what its plans are longer by.
 	deposeLength = 5 * time.Second
 	// settleTime is how long before a depose other faults must have ended.
@@ -116,6 +122,10 @@ func (s Step) spoiledBy(o Step) bool {
 	harmless := o.Fault == FaultClock || o.Fault == FaultLag
 	return !harmless && o.At < s.At+s.For && o.At+o.For+settleTime > s.At
 }
+
+// starves reports whether the step keeps clients from writing, or is one of a strand
+// that ends nodes all the time.
+func (s Step) starves() bool { return s.Fault == FaultFull || s.Fault == FaultFailpoint }
 
 func drawStep(rng *rand.Rand, nodes int) Step {
 	s := Step{Fault: allFaults[rng.IntN(len(allFaults))], For: between(rng, 200*time.Millisecond, 4*time.Second)}
