@@ -43,7 +43,7 @@ func TestDamagedFilesTellNoLies(t *testing.T) {
 				b := newBase(t, seed, step, flushes)
 				rng := rand.New(rand.NewPCG(seed, 0xda3a6e))
 				for i := range n {
-					d, o, lie := b.trial(t, rng)
+					d, o, lie := b.trial(t, i, rng)
 					if lie != nil {
 						t.Errorf("trial %d of seed %d (%s): %s: %v", i, seed, step, d, lie)
 					}

@@ -32,7 +32,7 @@ const (
 )
 
 // trial damages one file of the victim and judges the cluster with it.
-func (b *base) trial(t testing.TB, rng *rand.Rand) (d damage, o outcome, lie error) {
+func (b *base) trial(t testing.TB, turn int, rng *rand.Rand) (d damage, o outcome, lie error) {
 	for i, s := range b.cluster.Servers {
 		s.SetImage(b.images[i].CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rng}))
 	}
@@ -43,7 +43,7 @@ func (b *base) trial(t testing.TB, rng *rand.Rand) (d damage, o outcome, lie err
 	}()
 	srv := b.cluster.Servers[victim]
 	disk := srv.Image()
-	d, err := vandalise(disk, "/data", rng)
+	d, err := vandalise(disk, "/data", turn, rng)
 	if err != nil {
 		t.Fatal(err)
 	}

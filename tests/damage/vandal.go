@@ -77,8 +77,8 @@ func files(fs vfs.FS, dir string) (map[string][]string, error) {
 	return found, nil
 }
 
-// vandalise damages one file: each kind of file is as likely as another.
-func vandalise(fs vfs.FS, dir string, rng *rand.Rand) (damage, error) {
+// vandalise damages one file: of one kind after the other, turn by turn.
+func vandalise(fs vfs.FS, dir string, turn int, rng *rand.Rand) (damage, error) {
 	all, err := files(fs, dir)
 	if err != nil {
 		return damage{}, err
@@ -88,7 +88,7 @@ func vandalise(fs vfs.FS, dir string, rng *rand.Rand) (damage, error) {
 		kinds = append(kinds, kind)
 	}
 	slices.Sort(kinds)
-	kind := kinds[rng.IntN(len(kinds))]
+	kind := kinds[turn%len(kinds)]
 	path := all[kind][rng.IntN(len(all[kind]))]
 	content, err := read(fs, path)
 	if err != nil {
