@@ -196,7 +196,7 @@ func TestLargeEntriesDoNotCloseTheLogForGood(t *testing.T) {
 		c.create(record(2, wholeRing, 1, 2, 3))
 		refused := 0
 		for i := range 2 * keptEntries {
-			err := <-proposeValue(c.leader(2), fmt.Sprint("k", i), strings.Repeat("x", 20<<10))
+			err := <-propose(c.leader(2), fmt.Sprint("k", i), strings.Repeat("x", 20<<10))
 			switch {
 			case kverr.KindOf(err) == kverr.Overloaded:
 				refused++

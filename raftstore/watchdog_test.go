@@ -17,16 +17,6 @@ import (
 // proposeOne proposes a write whose caller waits for a minute.
 func proposeOne(g *Group, key string) <-chan error { return proposeKind(g, state.OpPut, key) }
 
-func proposeValue(g *Group, key, value string) <-chan error {
-	done := make(chan error, 1)
-	g.Propose(&Write{
-		Ops:      []state.Op{{Kind: state.OpPut, Key: []byte(key), Value: []byte(value)}},
-		Deadline: time.Now().Add(time.Minute),
-		Done:     func(_ []state.Result, _ uint64, err error) { done <- err },
-	})
-	return done
-}
-
 func proposeKind(g *Group, kind state.OpKind, key string) <-chan error {
 	done := make(chan error, 1)
 	op := state.Op{Kind: kind, Key: []byte(key)}
