@@ -32,16 +32,18 @@ type rpc struct {
 	self shardmap.NodeID
 }
 
-// call runs fn on a connection that is up, within timeout.
+// call runs fn on a connection that is up, within timeout. A node that came back
+// a moment ago is reached.
 func (r rpc) call(ctx context.Context, id shardmap.NodeID, timeout time.Duration, sent wire.Sent,
 	fn func(context.Context, *grpc.ClientConn) error,
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	conn, err := r.pool.Ready(ctx, id)
+	conn, release, err := r.pool.Fresh(ctx, id)
 	if err != nil {
 		return err
 	}
+	defer release()
 	return wire.ErrorFromStatus(fn(ctx, conn), sent)
 }
 

@@ -165,3 +165,36 @@ func TestReadyFailsFastAndWithinTheContext(t *testing.T) {
 		}
 	})
 }
+
+// A node that was away a moment ago is there again.
+func TestFreshDoesNotRestAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := &network{listeners: make(map[string]*bufconn.Listener)}
+		book := new(Book)
+		pool := NewPool(Options{Book: book, Dial: net.dial, Extra: transport.DialOptions()})
+		defer pool.Close()
+		book.Set(Gossip, []shardmap.Node{node("a", "away:1")})
+		for range 2 {
+			if _, _, err := pool.Fresh(t.Context(), "a"); !errors.Is(err, kverr.Unavailable) {
+				t.Fatalf("nobody is there: %v", err)
+			}
+		}
+		net.serve(t, "away:1")
+		if _, err := pool.Ready(t.Context(), "a"); !errors.Is(err, kverr.Unavailable) {
+			t.Fatalf("the connection did not rest, so this test shows nothing: %v", err)
+		}
+		conn, release, err := pool.Fresh(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+		release()
+		// The shared connection is no longer at rest either.
+		synctest.Wait()
+		if _, err := pool.Ready(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

@@ -94,19 +94,62 @@ func (p *Pool) Ready(ctx context.Context, id shardmap.NodeID) (*grpc.ClientConn,
 	if err != nil {
 		return nil, err
 	}
+	if err := ready(ctx, id, conn); err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// ready waits until conn is connected or its attempt has failed.
+func ready(ctx context.Context, id shardmap.NodeID, conn *grpc.ClientConn) error {
 	for {
 		state := conn.GetState()
 		switch state {
 		case connectivity.Ready:
-			return conn, nil
+			return nil
 		case connectivity.Idle:
 			conn.Connect()
 		case connectivity.TransientFailure, connectivity.Shutdown:
-			return nil, notConnected(id, nil)
+			return notConnected(id, nil)
 		}
 		if !conn.WaitForStateChange(ctx, state) {
-			return nil, notConnected(id, ctx.Err())
+			return notConnected(id, ctx.Err())
 		}
+	}
+}
+
+// Fresh is Ready for somebody who asks how things are now. After a failed attempt
+// a connection rests before its next one, and Ready says so though the node may be
+// back; Fresh then makes an attempt of its own. The caller calls release when done.
+func (p *Pool) Fresh(ctx context.Context, id shardmap.NodeID) (conn *grpc.ClientConn, release func(), err error) {
+	conn, err = p.Ready(ctx, id)
+	if err == nil {
+		return conn, func() {}, nil
+	}
+	node, ok := p.options.Book.Find(id)
+	if !ok || ctx.Err() != nil {
+		return nil, nil, err
+	}
+	conn, onceErr := p.Once(node.Address)
+	if onceErr != nil {
+		return nil, nil, onceErr
+	}
+	release = func() { _ = conn.Close() } // it fails only when closed already
+	if err := ready(ctx, id, conn); err != nil {
+		release()
+		return nil, nil, err
+	}
+	p.wake(id)
+	return conn, release, nil
+}
+
+// wake ends the rest of a node's connection, for the node is there.
+func (p *Pool) wake(id shardmap.NodeID) {
+	p.mu.Lock()
+	held := p.conns[id]
+	p.mu.Unlock()
+	if held.conn != nil {
+		held.conn.ResetConnectBackoff()
 	}
 }
 
