@@ -76,14 +76,15 @@ func (s *Store) stateOptions() *pebble.Options {
 // idleWhenDead makes no tables and writes no manifest for a dead store until it
 // closes. Pebble repeats a failed flush at once and for ever; a process that ends at
 // Fatal does not care, but where Fatal returns, in tests, it would spin and a
-// bubble's time stand still. Pebble holds none of its mutexes at either place.
+// bubble's time stand still. Pebble holds none of its mutexes at either place once
+// it is open; while it opens it holds the main one, so nothing waits then (M1).
 type idleWhenDead struct {
 	vfs.FS
 	store *Store
 }
 
 func (fs idleWhenDead) wait() {
-	if fs.store.dead.Load() {
+	if fs.store.stateOpen.Load() && fs.store.dead.Load() {
 		<-fs.store.closing
 	}
 }

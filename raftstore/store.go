@@ -59,10 +59,11 @@ type Store struct {
 		termChanges, groupRestarts                                                            atomic.Uint64
 		stuckTransfers, commitStalls, wedgedFollowers, laggingReplicas                        atomic.Uint64
 	}
-	dead     atomic.Bool   // Fatal was called: nothing may be acknowledged any more
-	died     chan struct{} // closed then
-	stopping chan struct{} // closed by Stop
-	closing  chan struct{} // closed when the state database is about to be closed
+	stateOpen atomic.Bool   // the state database has been opened
+	dead      atomic.Bool   // Fatal was called: nothing may be acknowledged any more
+	died      chan struct{} // closed then
+	stopping  chan struct{} // closed by Stop
+	closing   chan struct{} // closed when the state database is about to be closed
 
 	writes, reads nodeBound   // of all groups
 	logsFull      atomic.Bool // the logs are far above their bound
@@ -147,8 +148,12 @@ func (s *Store) openDatabases() (err error) {
 		options := s.stateOptions()
 		if s.state, err = pebble.Open(fs.PathJoin(dir, "state"), options); err != nil {
 			err = fmt.Errorf("raftstore: open state database: %w", err)
-		} else if err = s.openSnapshots(options); err != nil {
-			err = errors.Join(err, s.state.Close())
+		} else {
+			s.stateOpen.Store(true)
+			if err = s.openSnapshots(options); err != nil {
+				close(s.closing)
+				err = errors.Join(err, s.state.Close())
+			}
 		}
 		if err != nil {
 			err = errors.Join(err, s.log.Close())
