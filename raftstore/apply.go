@@ -56,9 +56,8 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 
 // applySome applies a run of entries as one state batch and says how many.
 func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
-	batch := g.store.state.NewBatch()
+	batch := newApplyBatch(g.store.state)
 	defer func() { err = errors.Join(err, batch.Close()) }()
-	w := batchWriter{batch}
 
 	var done []completion
 	var term uint64
@@ -74,14 +73,15 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 		term = l.Term
 		switch l.Type {
 		case raft.LogCommand:
-			entry, results, err := g.machine.ApplyEntry(w, l.Index, l.Term, l.Data)
+			entry, results, err := g.machine.ApplyEntry(batch, l.Index, l.Term, l.Data)
 			if err != nil {
 				return 0, err
 			}
 			done = append(done, completion{entry.Proposal, results})
 			marks = g.machine.Marks()
+			g.noteDeadlines(g.machine.Changes())
 		case raft.LogConfiguration:
-			if err := g.machine.ApplyConfiguration(w, l.Index, l.Term, l.Data); err != nil {
+			if err := g.machine.ApplyConfiguration(batch, l.Index, l.Term, l.Data); err != nil {
 				return 0, err
 			}
 			g.retain(raft.DecodeConfiguration(l.Data))
@@ -92,7 +92,7 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 	if term == 0 {
 		return n, nil // nothing new
 	}
-	if err := g.machine.Finish(w); err != nil { // RS1: the applied index goes with its effect
+	if err := g.machine.Finish(batch); err != nil { // RS1: the applied index goes with its effect
 		return 0, err
 	}
 	g.store.appliedBytes.Add(uint64(batch.Len()))

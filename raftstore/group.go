@@ -30,6 +30,9 @@ type Group struct {
 	machine *state.Machine       // the apply loop's alone
 	view    atomic.Pointer[view] // what the apply loop has published
 
+	deadlines deadlines   // of the shard's keys
+	sweeping  atomic.Bool // a sweep of due keys is under way
+
 	queue   *writeQueue
 	waiters *waiters
 	reads   *readBacklog

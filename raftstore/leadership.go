@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/ringfort/ringfort/internal/clock"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/transport"
 	"github.com/ringfort/ringfort/shardmap"
@@ -27,6 +28,24 @@ type tenure struct {
 	ready atomic.Bool
 	over  chan struct{} // closed when it ends
 	clock shardClock    // the lead goroutine's alone
+	// estimate is where shard time stood at the last round of the clock, for others
+	// than the lead goroutine. What they make of it is checked at apply.
+	estimate atomic.Pointer[timeEstimate]
+}
+
+type timeEstimate struct {
+	base uint64
+	mono time.Duration
+}
+
+// shardNow is the tenure's shard time, never ahead of what its next entry will be
+// stamped with; false before the first round.
+func (t *tenure) shardNow(c clock.Clock) (uint64, bool) {
+	e := t.estimate.Load()
+	if e == nil {
+		return 0, false
+	}
+	return e.base + uint64(max(0, c.Mono()-e.mono)/time.Microsecond), true
 }
 
 func wantedObservation(o *raft.Observation) bool {

@@ -211,6 +211,7 @@ func (g *Group) stamp(t *tenure) (uint64, bool) {
 			return 0, false
 		}
 		t.clock.step(g.view.Load().time, clocks, voters, clk.WallMicros(), clk.Mono())
+		t.estimate.Store(&timeEstimate{base: t.clock.base, mono: t.clock.mono})
 	}
 }
 

@@ -50,7 +50,7 @@ func newTrickle() *rate.Limiter { return rate.NewLimiter(trickleRate, trickleBur
 // a part of it applied asks before.
 func (g *Group) Admits(kind state.OpKind) error {
 	bound := diskspace.Critical
-	if kind == state.OpPut && g.shard != shardmap.SystemShard {
+	if !frees(kind) && g.shard != shardmap.SystemShard {
 		bound = diskspace.Low
 	}
 	starved := g.starved.Load() && g.shard != shardmap.SystemShard
@@ -58,7 +58,7 @@ func (g *Group) Admits(kind state.OpKind) error {
 	if s.space.Level() < bound && !starved || g.tenure.Load() == nil {
 		return g.keepsUp(kind)
 	}
-	if kind == state.OpDelete && !starved && s.trickles(1) {
+	if frees(kind) && !starved && s.trickles(1) {
 		return g.keepsUp(kind)
 	}
 	if s.space.Level() < bound {
@@ -71,6 +71,12 @@ func (g *Group) Admits(kind state.OpKind) error {
 		goesOn = "reads go on, and a few deletes"
 	}
 	return g.noSpace(goesOn)
+}
+
+// frees reports whether operations of a kind make room in the end. A transaction
+// may do either and counts as a put.
+func frees(kind state.OpKind) bool {
+	return kind == state.OpDelete || kind == state.OpSweep || kind == state.OpVerify
 }
 
 func (g *Group) noSpace(goesOn string) *kverr.Error {
@@ -110,7 +116,7 @@ func (g *Group) lookForRoom() {
 
 // keepsUp refuses what the databases cannot take on now.
 func (g *Group) keepsUp(kind state.OpKind) error {
-	if !g.store.pressed(kind != state.OpPut) || g.shard == shardmap.SystemShard || g.tenure.Load() == nil {
+	if !g.store.pressed(frees(kind)) || g.shard == shardmap.SystemShard || g.tenure.Load() == nil {
 		return nil
 	}
 	return &kverr.Error{Kind: kverr.Overloaded, Shard: uint64(g.shard), Node: string(g.store.opts.Self), RetryAfter: pressureRetry,

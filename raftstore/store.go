@@ -44,11 +44,12 @@ type Store struct {
 	readers   *readPool
 	flusher   *flusher
 	inspector *inspector
+	expirer   *expirer
 	source    *snapshot.Source  // of what is sent to peers
 	staging   *snapshot.Staging // of what peers send
 	sampler   *sampler
 	verifier  *verifier
-	loops     sync.WaitGroup // sweep, flusher, inspector, watchdog
+	loops     sync.WaitGroup // sweep, flusher, inspector, expirer, watchdog
 	stopSweep chan struct{}
 	gate      sync.WaitGroup
 	stopGate  chan struct{}
@@ -97,6 +98,7 @@ func Open(o Options) (*Store, error) {
 	s.writes.maxOps, s.writes.maxBytes = int64(o.MaxNodeQueuedOps), o.MaxNodeQueuedBytes
 	s.reads.maxOps = int64(o.MaxNodeQueuedReads)
 	s.flusher, s.inspector, s.watchdog = newFlusher(s), newInspector(s), newWatchdog(s)
+	s.expirer = &expirer{store: s}
 	s.trickle = newTrickle()
 	if err := s.openDatabases(); err != nil {
 		return nil, err
@@ -105,7 +107,7 @@ func Open(o Options) (*Store, error) {
 	s.verifier = newVerifier(s)
 	s.confirmer = newConfirmer(s)
 	s.readers = newReadPool(o.ReadWorkers)
-	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run} {
+	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run, s.expirer.run} {
 		s.loops.Go(loop)
 	}
 	if !o.unwatched {

@@ -64,9 +64,9 @@ func (s *Server) setError(a *kvv1.Answer, failure *kvv1.Error) {
 }
 
 // verdict is the error for a write that was not applied.
-func (b *batch) verdict(v state.Verdict) *kvv1.Error {
-	e := &kverr.Error{Shard: uint64(b.shard), Message: "not applied: " + v.String()}
-	switch v {
+func (b *batch) verdict(r *state.Result, key []byte) *kvv1.Error {
+	e := &kverr.Error{Shard: uint64(b.shard), Message: undecided(r, key)}
+	switch r.Verdict {
 	case state.WrongShard:
 		e.Kind = kverr.WrongShard
 	case state.Expired:
@@ -79,8 +79,16 @@ func (b *batch) verdict(v state.Verdict) *kvv1.Error {
 		e.Kind, e.RetryAfter = kverr.Overloaded, tableFullRetry
 	case state.Superseded:
 		e.Kind = kverr.NotLeader
+	case state.CondFailed:
+		e.Kind = kverr.CondFailed
+	case state.NotANumber:
+		e.Kind = kverr.NotANumber
+	case state.Overflow:
+		e.Kind = kverr.Overflow
+	case state.TxnTooLarge:
+		e.Kind = kverr.Invalid
 	default: // K5: what this build cannot read it cannot vouch for
-		e.Kind, e.Message = kverr.OutcomeUnknown, v.String()
+		e.Kind, e.Message = kverr.OutcomeUnknown, r.Verdict.String()
 	}
 	return b.server.failure(b.shard, e)
 }

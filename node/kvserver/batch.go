@@ -25,8 +25,8 @@ type batch struct {
 // writeBatch is one raftstore.Write and its answers.
 type writeBatch struct {
 	batch
-	write   raftstore.Write
-	deletes int
+	write raftstore.Write
+	kinds [numOps]int // how many of each
 }
 
 // readBatch is one raftstore.Read and its answers.
@@ -44,12 +44,8 @@ func (s *Server) handOver(t *target, in part) {
 		b.write = raftstore.Write{Ops: make([]state.Op, n), Deadline: t.deadline, Done: b.done}
 		for i, index := range t.writes {
 			op := in.ops[index]
-			kind := state.OpPut
-			if op.Kind == kvv1.OperationKind_OPERATION_KIND_DELETE {
-				kind = state.OpDelete
-				b.deletes++
-			}
-			b.write.Ops[i] = state.Op{Kind: kind, Key: op.Key, Value: op.Value, Request: in.caller.request(op)}
+			b.kinds[opOf(op.Kind)]++
+			b.write.Ops[i] = writeOf(op, in.caller.request(op))
 			b.answers[i].Id = op.Id
 			b.charge += requestBytes(op, in.estimate)
 		}
@@ -84,14 +80,13 @@ func (b *writeBatch) done(results []state.Result, shardVersion uint64, err error
 	if err != nil {
 		redirects = b.fail(err, func(i int) (Op, []byte) { return writeOp(ops[i].Kind), ops[i].Key })
 	} else {
-		for i, r := range results {
-			a := &b.answers[i]
+		for i := range results {
+			a, r := &b.answers[i], &results[i]
 			a.ShardVersion = shardVersion
-			if r.Verdict == state.Applied {
-				a.Version, a.Repeated, a.ServedBy = r.Version, r.Repeated, kvv1.ServedBy_SERVED_BY_LEADER
+			if answerWrite(a, r) {
 				continue
 			}
-			redirects = b.refuse(i, b.verdict(r.Verdict), writeOp(ops[i].Kind), ops[i].Key, redirects)
+			redirects = b.refuse(i, b.verdict(r, ops[i].Key), writeOp(ops[i].Kind), ops[i].Key, redirects)
 		}
 	}
 	b.measure()
@@ -116,7 +111,7 @@ func (b *readBatch) done(values []raftstore.Value, shardVersion uint64, err erro
 				a.Found, a.Value, a.Version, a.ServedBy = v.Found, v.Data, v.Version, kvv1.ServedBy_SERVED_BY_LEADER
 				continue
 			}
-			redirects = b.refuse(i, b.verdict(state.WrongShard), OpGet, keys[i], redirects)
+			redirects = b.refuse(i, b.verdict(&state.Result{Verdict: state.WrongShard}, keys[i]), OpGet, keys[i], redirects)
 		}
 	}
 	b.measure()
@@ -127,14 +122,14 @@ func (b *readBatch) done(values []raftstore.Value, shardVersion uint64, err erro
 // measure counts the answers of a batch; the refused ones are counted already.
 func (b *writeBatch) measure() {
 	m := &b.server.measures
-	puts, deletes := len(b.answers)-b.deletes-b.failed[OpPut], b.deletes-b.failed[OpDelete]
-	if puts > 0 {
-		m.results[OpPut][0].Add(uint64(puts))
+	failed := 0
+	for op, n := range b.kinds {
+		if ok := n - b.failed[op]; ok > 0 {
+			m.results[op][0].Add(uint64(ok))
+		}
+		failed += b.failed[op]
 	}
-	if deletes > 0 {
-		m.results[OpDelete][0].Add(uint64(deletes))
-	}
-	m.took(&m.writes, b.arrived, len(b.answers), b.failed[OpPut]+b.failed[OpDelete])
+	m.took(&m.writes, b.arrived, len(b.answers), failed)
 	m.answered.Add(1)
 }
 
@@ -149,8 +144,15 @@ func (b *readBatch) measure() {
 }
 
 func writeOp(kind state.OpKind) Op {
-	if kind == state.OpDelete {
+	switch kind {
+	case state.OpDelete:
 		return OpDelete
+	case state.OpAdd:
+		return OpAdd
+	case state.OpExpire:
+		return OpExpire
+	case state.OpTxn:
+		return OpTxn
 	}
 	return OpPut
 }

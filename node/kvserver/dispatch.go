@@ -85,7 +85,7 @@ func (in *part) deadline(op *kvv1.Operation) time.Time {
 
 // requestBytes is what an operation is charged with until its group answered.
 func requestBytes(op *kvv1.Operation, estimate int) int {
-	n := opOverhead + len(op.Key) + len(op.Value)
+	n := opOverhead + len(op.Key) + len(op.Value) + txnBytes(op.Txn)
 	if op.Kind == kvv1.OperationKind_OPERATION_KIND_GET {
 		n += estimate
 	}
@@ -105,6 +105,13 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 		verb = VerbPut
 	case kvv1.OperationKind_OPERATION_KIND_DELETE:
 		verb = VerbDelete
+	case kvv1.OperationKind_OPERATION_KIND_ADD:
+		verb = VerbAdd
+	case kvv1.OperationKind_OPERATION_KIND_EXPIRE:
+		verb = VerbExpire
+	case kvv1.OperationKind_OPERATION_KIND_TXN:
+		verb = VerbTxn
+		routeKey(op)
 	default:
 		return kverr.New(kverr.Invalid, "operation kind %d is not known to this node", op.Kind)
 	}
@@ -122,11 +129,42 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 		if err := checkRequest(op, c); err != nil {
 			return err
 		}
+		if err := s.checkWrite(op); err != nil {
+			return err
+		}
 	}
-	if s.opts.Authorize != nil {
-		return s.opts.Authorize(ctx, verb, op.Key)
+	if s.opts.Authorize == nil {
+		return nil
+	}
+	if op.Txn != nil {
+		return s.authorizeTxn(ctx, op.Txn)
+	}
+	return s.opts.Authorize(ctx, verb, op.Key)
+}
+
+// authorizeTxn asks for each compare, which reads, and each leaf.
+func (s *Server) authorizeTxn(ctx context.Context, t *kvv1.Txn) error {
+	for _, c := range t.Compares {
+		if err := s.opts.Authorize(ctx, VerbGet, c.GetKey()); err != nil {
+			return err
+		}
+	}
+	for _, leaves := range [][]*kvv1.Leaf{t.Then, t.Otherwise} {
+		for _, l := range leaves {
+			if err := s.opts.Authorize(ctx, verbOf[l.GetKind()], l.GetKey()); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+var verbOf = map[kvv1.OperationKind]Verb{
+	kvv1.OperationKind_OPERATION_KIND_GET:    VerbGet,
+	kvv1.OperationKind_OPERATION_KIND_PUT:    VerbPut,
+	kvv1.OperationKind_OPERATION_KIND_DELETE: VerbDelete,
+	kvv1.OperationKind_OPERATION_KIND_ADD:    VerbAdd,
+	kvv1.OperationKind_OPERATION_KIND_EXPIRE: VerbExpire,
 }
 
 // checkRequest refuses a write whose identity is incomplete.

@@ -17,11 +17,16 @@ const (
 	OpGet Op = iota
 	OpPut
 	OpDelete
+	OpAdd
+	OpExpire
+	OpTxn
 	OpUnknown // of a newer client; always refused
 	numOps
 )
 
-func (op Op) String() string { return [...]string{"get", "put", "delete", "unknown"}[op] }
+func (op Op) String() string {
+	return [...]string{"get", "put", "delete", "add", "expire", "txn", "unknown"}[op]
+}
 
 func opOf(kind kvv1.OperationKind) Op {
 	switch kind {
@@ -31,18 +36,24 @@ func opOf(kind kvv1.OperationKind) Op {
 		return OpPut
 	case kvv1.OperationKind_OPERATION_KIND_DELETE:
 		return OpDelete
+	case kvv1.OperationKind_OPERATION_KIND_ADD:
+		return OpAdd
+	case kvv1.OperationKind_OPERATION_KIND_EXPIRE:
+		return OpExpire
+	case kvv1.OperationKind_OPERATION_KIND_TXN:
+		return OpTxn
 	}
 	return OpUnknown
 }
 
 // numResults is one for each kverr.Kind; kverr.None is success.
-const numResults = 17
+const numResults = 22
 
 // measures count answers where they are made: once per batch for what went well,
 // once per operation for what did not.
 type measures struct {
 	results [numOps][numResults]atomic.Uint64
-	// Puts and deletes of a batch take one way and one time.
+	// All writes of a batch take one way and one time.
 	reads, writes, failures histogram.Histogram
 	batches, answered       atomic.Uint64
 }

@@ -54,6 +54,9 @@ const (
 	VerbGet    Verb = "get"
 	VerbPut    Verb = "put"
 	VerbDelete Verb = "delete"
+	VerbAdd    Verb = "add"
+	VerbExpire Verb = "expire"
+	VerbTxn    Verb = "txn" // is asked for by its leaves
 )
 
 // Times of the server that need no knob.

@@ -23,7 +23,8 @@ const firstReadEstimate = 4 << 10
 // admitted. It is charged with an estimate that follows what earlier reads of
 // the stream brought, which lets back-pressure work; and an answer that would
 // raise the queued bytes above MaxInFlightBytes loses its value and says
-// OVERLOADED. A read changed nothing, so that is both true and safe to repeat. All
+// OVERLOADED. A read changed nothing, so that is both true and safe to repeat. A
+// write that was applied loses what it brings back, and says so instead. All
 // streams together have a bound as well (see held), at which the same happens.
 type outbox struct {
 	maxOps, maxBytes int
@@ -149,8 +150,8 @@ func (b *outbox) deliver(d delivery) (shed int) {
 	for i := range d.answers {
 		a := &d.answers[i]
 		largest = max(largest, len(a.Value))
-		if len(a.Value) > 0 && (b.mu.queued > 0 && b.mu.queued+answerBytes(a) > b.maxBytes || !b.node.take(len(a.Value), 0)) {
-			a.Error, a.Found, a.Value, a.Version = b.overflow, false, nil, 0
+		if n := valueBytes(a); n > 0 && (b.mu.queued > 0 && b.mu.queued+answerBytes(a) > b.maxBytes || !b.node.take(n, 0)) {
+			b.shed(a)
 			shed++
 		}
 		b.node.add(opOverhead)
@@ -166,8 +167,26 @@ func (b *outbox) deliver(d delivery) (shed int) {
 	return shed
 }
 
+// shed takes the values out of an answer for which there is no room.
+func (b *outbox) shed(a *kvv1.Answer) {
+	if a.Previous != nil || len(a.Leaves) > 0 { // of a write: it was applied
+		a.Previous, a.Leaves, a.DetailDropped = nil, nil, true
+		return
+	}
+	a.Error, a.Found, a.Value, a.Version = b.overflow, false, nil, 0
+}
+
 // answerBytes is what an answer is charged with until it is sent.
-func answerBytes(a *kvv1.Answer) int { return opOverhead + len(a.Value) }
+func answerBytes(a *kvv1.Answer) int { return opOverhead + valueBytes(a) }
+
+// valueBytes is what an answer brings beside verdict and versions.
+func valueBytes(a *kvv1.Answer) int {
+	n := len(a.Value) + len(a.Previous.GetValue())
+	for _, l := range a.Leaves {
+		n += leafOverhead + len(l.Value) + len(l.Previous.GetValue())
+	}
+	return n
+}
 
 // release takes answers that were handed to gRPC off the account.
 func (b *outbox) release(ops, bytes int) {

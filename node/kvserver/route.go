@@ -63,7 +63,7 @@ func withhold(p *plan, t *target, in part) {
 	admitted := t.writes[:0]
 	for _, index := range t.writes {
 		op, err := in.ops[index], puts
-		if op.Kind == kvv1.OperationKind_OPERATION_KIND_DELETE {
+		if space(op) == state.OpDelete {
 			err = deletes
 		}
 		if err == nil {

@@ -24,25 +24,76 @@ func (s *Server) Get(ctx context.Context, r *kvv1.GetRequest) (*kvv1.GetResponse
 
 // Put implements kvv1.KVServer.
 func (s *Server) Put(ctx context.Context, r *kvv1.PutRequest) (*kvv1.PutResponse, error) {
-	op := &kvv1.Operation{Kind: kvv1.OperationKind_OPERATION_KIND_PUT, Key: r.GetKey(), Value: r.GetValue()}
+	op := &kvv1.Operation{
+		Kind: kvv1.OperationKind_OPERATION_KIND_PUT, Key: r.GetKey(), Value: r.GetValue(),
+		Condition: r.GetCondition(), IfVersion: r.GetIfVersion(), Expiry: r.GetExpiry(), TtlUs: r.GetTtlUs(),
+		WantPrevious: r.GetWantPrevious(),
+	}
 	a, err := s.call(ctx, identify(op, r.GetRequestId()))
 	if err != nil {
 		return nil, err
 	}
 	return &kvv1.PutResponse{
 		Version: a.Version, ShardVersion: a.ShardVersion, Repeated: a.Repeated, ServedBy: a.ServedBy,
+		Previous: a.Previous, DetailDropped: a.DetailDropped,
 	}, nil
 }
 
 // Delete implements kvv1.KVServer.
 func (s *Server) Delete(ctx context.Context, r *kvv1.DeleteRequest) (*kvv1.DeleteResponse, error) {
-	op := &kvv1.Operation{Kind: kvv1.OperationKind_OPERATION_KIND_DELETE, Key: r.GetKey()}
+	op := &kvv1.Operation{
+		Kind: kvv1.OperationKind_OPERATION_KIND_DELETE, Key: r.GetKey(),
+		Condition: r.GetCondition(), IfVersion: r.GetIfVersion(), WantPrevious: r.GetWantPrevious(),
+	}
 	a, err := s.call(ctx, identify(op, r.GetRequestId()))
 	if err != nil {
 		return nil, err
 	}
 	return &kvv1.DeleteResponse{
 		Version: a.Version, ShardVersion: a.ShardVersion, Repeated: a.Repeated, ServedBy: a.ServedBy,
+		Previous: a.Previous, DetailDropped: a.DetailDropped,
+	}, nil
+}
+
+// Add implements kvv1.KVServer.
+func (s *Server) Add(ctx context.Context, r *kvv1.AddRequest) (*kvv1.AddResponse, error) {
+	op := &kvv1.Operation{Kind: kvv1.OperationKind_OPERATION_KIND_ADD, Key: r.GetKey(), Delta: r.GetDelta()}
+	a, err := s.call(ctx, identify(op, r.GetRequestId()))
+	if err != nil {
+		return nil, err
+	}
+	return &kvv1.AddResponse{
+		Counter: a.Counter, Version: a.Version, ShardVersion: a.ShardVersion, Repeated: a.Repeated, ServedBy: a.ServedBy,
+	}, nil
+}
+
+// Expire implements kvv1.KVServer.
+func (s *Server) Expire(ctx context.Context, r *kvv1.ExpireRequest) (*kvv1.ExpireResponse, error) {
+	op := &kvv1.Operation{
+		Kind: kvv1.OperationKind_OPERATION_KIND_EXPIRE, Key: r.GetKey(), Expiry: r.GetExpiry(), TtlUs: r.GetTtlUs(),
+	}
+	a, err := s.call(ctx, identify(op, r.GetRequestId()))
+	if err != nil {
+		return nil, err
+	}
+	return &kvv1.ExpireResponse{
+		Found: a.Found, Version: a.Version, ShardVersion: a.ShardVersion, Repeated: a.Repeated, ServedBy: a.ServedBy,
+	}, nil
+}
+
+// Txn implements kvv1.KVServer.
+func (s *Server) Txn(ctx context.Context, r *kvv1.TxnRequest) (*kvv1.TxnResponse, error) {
+	op := &kvv1.Operation{Kind: kvv1.OperationKind_OPERATION_KIND_TXN, Txn: r.GetTxn()}
+	if op.Txn == nil {
+		op.Txn = new(kvv1.Txn) // refused as one without content
+	}
+	a, err := s.call(ctx, identify(op, r.GetRequestId()))
+	if err != nil {
+		return nil, err
+	}
+	return &kvv1.TxnResponse{
+		Otherwise: a.Otherwise, Leaves: a.Leaves, Version: a.Version, ShardVersion: a.ShardVersion,
+		Repeated: a.Repeated, ServedBy: a.ServedBy, DetailDropped: a.DetailDropped,
 	}, nil
 }
 

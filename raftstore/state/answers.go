@@ -9,7 +9,8 @@ import (
 type answer struct {
 	number  uint64
 	version uint64
-	page    *page // that recorded it
+	detail  string // see Result.keep
+	page    *page  // that recorded it
 }
 
 // answers is a client's open records, sorted by number. Numbers arrive almost in
@@ -18,8 +19,9 @@ type answer struct {
 // to MaxRecordsPerClient records to insert one. Cut into runs, an insert moves
 // no more than one run and the list of runs.
 type answers struct {
-	runs  [][]answer // none empty; sorted, also from run to run
-	count int
+	runs   [][]answer // none empty; sorted, also from run to run
+	count  int
+	detail int // bytes of all details
 }
 
 const maxRun = 128
@@ -56,6 +58,7 @@ func (s *answers) find(number uint64) (answer, bool) {
 // insert adds an answer whose number is not held.
 func (s *answers) insert(a answer) {
 	s.count++
+	s.detail += len(a.detail)
 	if s.above(a.number) {
 		n := len(s.runs)
 		if n == 0 || len(s.runs[n-1]) >= maxRun {
@@ -85,6 +88,7 @@ func (s *answers) remove(number uint64) (a answer, ok bool) {
 		return answer{}, false
 	}
 	s.count--
+	s.detail -= len(a.detail)
 	if len(s.runs[run]) == 1 {
 		s.runs = slices.Delete(s.runs, run, run+1)
 	} else {
@@ -100,7 +104,8 @@ func (s *answers) popBelow(limit uint64) (a answer, ok bool) {
 	}
 	s.count--
 	a = s.runs[0][0]
-	s.runs[0][0].page = nil // the run may live on; the page should not with it
+	s.detail -= len(a.detail)
+	s.runs[0][0] = answer{} // the run may live on; page and detail should not with it
 	if s.runs[0] = s.runs[0][1:]; len(s.runs[0]) == 0 {
 		s.runs[0] = nil
 		s.runs = s.runs[1:]

@@ -13,7 +13,7 @@ const maxScratch = 64 << 10
 // error means damage, a format of a newer build or a failing writer: some
 // replicas might decide otherwise, so the caller must stop the group. The
 // machine refuses all further work with the same error.
-func (m *Machine) ApplyEntry(w Writer, index, term uint64, data []byte) (Entry, []Result, error) {
+func (m *Machine) ApplyEntry(b Batch, index, term uint64, data []byte) (Entry, []Result, error) {
 	m.marks, m.changes = m.marks[:0], m.changes[:0]
 	if err := m.advance(index, term); err != nil {
 		return Entry{}, nil, err
@@ -31,29 +31,29 @@ func (m *Machine) ApplyEntry(w Writer, index, term uint64, data []byte) (Entry, 
 		}
 		return e, results, nil
 	}
-	if err := m.applyOps(w, &e, results); err != nil {
+	if err := m.applyOps(b, &e, results); err != nil {
 		return Entry{}, nil, m.fail(err)
 	}
 	return e, results, nil
 }
 
-func (m *Machine) applyOps(w Writer, e *Entry, results []Result) error {
+func (m *Machine) applyOps(b Batch, e *Entry, results []Result) error {
 	m.position.ShardTime = max(m.position.ShardTime, e.ShardTime)
 	m.requests.begin(m.position.Index, m.position.ShardTime, len(e.Ops))
 	for i := range e.Ops {
-		res, err := m.applyOp(w, &e.Ops[i])
+		res, err := m.applyOp(b, &e.Ops[i])
 		if err != nil {
 			return err
 		}
 		results[i] = res
 	}
 	m.requests.commit()
-	err := m.writeRequests(w)
+	err := m.writeRequests(b)
 	m.trimScratch()
 	return err
 }
 
-func (m *Machine) applyOp(w Writer, op *Op) (Result, error) {
+func (m *Machine) applyOp(b Batch, op *Op) (Result, error) {
 	if op.Kind == OpVerify {
 		m.marks = append(m.marks, VerifyID(op.Key))
 		return Result{Verdict: Applied}, nil
@@ -64,35 +64,67 @@ func (m *Machine) applyOp(w Writer, op *Op) (Result, error) {
 	}
 	numbered := op.Request.Number != 0
 	if numbered {
-		if refusal, admitted := m.requests.admit(&op.Request, m.position.ShardTime); !admitted {
-			return refusal, nil
+		if known, admitted := m.requests.admit(&op.Request, op.mayDetail(), m.position.ShardTime); !admitted {
+			return known, nil
 		}
 	}
-	version := max(m.position.ShardTime, m.position.LastVersion+1)
-	if version > MaxVersion {
-		return Result{}, corrupt("shard %d has used up its versions", m.record.Shard)
-	}
-	m.position.LastVersion = version
-	if err := m.write(w, slot, op, version); err != nil {
+	res, err := m.perform(b, slot, op)
+	if err != nil {
 		return Result{}, err
 	}
 	if numbered {
-		m.requests.record(&op.Request, version)
+		m.requests.record(&op.Request, &res)
 	}
-	return Result{Verdict: Applied, Version: version}, nil
+	return res, nil
 }
 
-// write puts an operation's effect into the batch. It reads nothing.
+// perform puts an operation's effect into the batch.
+func (m *Machine) perform(b Batch, slot shardmap.Slot, op *Op) (Result, error) {
+	if op.Kind == OpSweep {
+		return m.sweep(b, slot, op)
+	}
+	if op.reads() {
+		return m.decide(b, slot, op)
+	}
+	version, err := m.nextVersion()
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Verdict: Applied, Version: version}, m.write(b, slot, op, version)
+}
+
+// nextVersion gives out a version. What is decided takes one even where nothing
+// changes: it is the decision's place among the shard's writes.
+func (m *Machine) nextVersion() (uint64, error) {
+	version := max(m.position.ShardTime, m.position.LastVersion+1)
+	if version > MaxVersion {
+		return 0, corrupt("shard %d has used up its versions", m.record.Shard)
+	}
+	m.position.LastVersion = version
+	return version, nil
+}
+
+// write puts a plain put or delete into the batch. It reads nothing.
 func (m *Machine) write(w Writer, slot shardmap.Slot, op *Op, version uint64) error {
-	m.key = DataKey(m.key[:0], slot, op.Key)
 	if op.Kind == OpDelete {
 		m.changed(Change{Kind: ChangeDelete, Version: version, Key: op.Key})
+		m.key = DataKey(m.key[:0], slot, op.Key)
 		return w.Delete(m.key)
 	}
-	v := Value{Version: version, Data: op.Value}
-	m.changed(Change{Kind: ChangePut, Version: version, Key: op.Key, Value: op.Value})
+	v := Value{Version: version, Expires: m.deadline(op, 0), Data: op.Value}
+	m.changed(Change{Kind: ChangePut, Version: version, Expires: v.Expires, Key: op.Key, Value: op.Value})
+	return m.set(w, slot, op.Key, &v)
+}
+
+// set writes a value, and its deadline into the index.
+func (m *Machine) set(w Writer, slot shardmap.Slot, key []byte, v *Value) error {
+	m.key = DataKey(m.key[:0], slot, key)
 	m.value = v.AppendTo(m.value[:0])
-	return w.Set(m.key, m.value)
+	if err := w.Set(m.key, m.value); err != nil || v.Expires == 0 {
+		return err
+	}
+	m.key = DeadlineKey(m.key[:0], slot, v.Expires, key)
+	return w.Set(m.key, deadlineFormat)
 }
 
 // writeRequests puts the entry's changes of the request table into the batch.

@@ -8,8 +8,9 @@ import (
 // discard is a Writer that costs nothing.
 type discard struct{}
 
-func (discard) Set(_, _ []byte) error { return nil }
-func (discard) Delete(_ []byte) error { return nil }
+func (discard) Set(_, _ []byte) error            { return nil }
+func (discard) Delete(_ []byte) error            { return nil }
+func (discard) Get([]byte) ([]byte, bool, error) { panic("a plain write reads") }
 
 // benchEntry is a merged entry: 256-byte values, 24-byte keys, eight clients.
 func benchEntry(ops int) *Entry {

@@ -6,14 +6,16 @@
 // entries in order and a [Writer] for their effects, and everything it decides
 // follows from the entries so far. Ownership of a key, the identity of a
 // request, its expiry and the version of a write are all decided here, when an
-// entry is applied, because only then is their order settled. A plain put or
-// delete reads nothing: [Machine.ApplyEntry] is not even given a [Reader].
+// entry is applied, because only then is their order settled. So are conditions,
+// sums, transactions and expiries, and only they read ([Batch.Get]): a plain put or
+// delete, with a deadline or without, reads nothing.
 //
 // # A newcomer's path
 //
 // keys.go draws the key layout. types.go has the words: an [Entry] is the
 // payload of one Raft log entry and holds the [Op]s of many callers, each of
-// which gets its own [Result]. apply.go is the whole of applying, a page long.
+// which gets its own [Result]. apply.go is the whole of applying, a page long, and
+// decide.go what is different for operations that read.
 // requests.go has the rules of a numbered request, pages.go how their memory is
 // kept on disk. [Birth] makes a shard, [Load] brings it back.
 //
@@ -50,6 +52,16 @@
 // Positions, versions and table pages are checked when written and again when
 // read: positions only rise, versions and shard time never fall, and no page is
 // ahead of the position or of use to nobody.
+//
+// # Deadlines
+//
+// A deadline is shard time, counted from the entry that set it. A key is gone
+// exactly when its expiry is applied, and that happens in one of two ways: a leader
+// proposes an [OpSweep] for what the index of deadlines shows to be due, or an
+// operation that reads meets the due key, which is expired first. Both are a change
+// of kind [ChangeExpire]. A plain put reads nothing, so it leaves the index entry of
+// the deadline that it overwrites; the sweep of that entry finds another deadline,
+// or none, and takes the entry away.
 //
 // # Exactly once
 //

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -35,6 +36,14 @@ func drawAnyEntry(t *rapid.T) Entry {
 		},
 	}
 	for range rapid.IntRange(0, 6).Draw(t, "ops") {
+		if rapid.Bool().Draw(t, "of the data API") {
+			op := drawOp(t, 1000, []twinDeadline{{deadline: 1005, key: "foo"}})
+			if op.Kind != OpVerify && op.Kind != OpSweep {
+				op.Request = drawAnyRequest(t)
+			}
+			e.Ops = append(e.Ops, op)
+			continue
+		}
 		op := Op{
 			Kind:    rapid.SampledFrom([]OpKind{OpPut, OpDelete, OpVerify}).Draw(t, "kind"),
 			Key:     rapid.SliceOfN(rapid.Byte(), 1, 8).Draw(t, "key"),
@@ -124,9 +133,21 @@ func TestEntryRefused(t *testing.T) {
 		{"verification with a short id", rawEntry(verification(byte(OpVerify), 15)), kverr.Internal},
 		{"verification with a long id", rawEntry(verification(byte(OpVerify), 17)), kverr.Internal},
 		{"verification with a request", rawEntry(append(verification(byte(OpVerify)|headRequest, 16), make([]byte, 16+3)...)), kverr.Internal},
-		{"newer operation", rawEntry([]byte{4, 1, 'k', 0}), kverr.Format},
+		{"newer operation", rawEntry([]byte{9, 1, 'k', 0}), kverr.Format},
+		{"sound, add", rawEntry([]byte{byte(OpAdd), 1, 'k', 3}), kverr.None},
+		{"options that say nothing", rawEntry([]byte{put | headOptions, 0, 1, 'k', 0}), kverr.Internal},
+		{"unknown option", rawEntry([]byte{put | headOptions, 0x20, 1, 'k', 0}), kverr.Internal},
+		{"condition on version 0", rawEntry([]byte{put | headOptions, byte(IfVersion), 1, 'k', 0, 0}), kverr.Internal},
+		{"time to live 0", rawEntry([]byte{put | headOptions, byte(ExpireAfter) << 2, 1, 'k', 0, 0}), kverr.Internal},
+		{"get outside a transaction", rawEntry([]byte{byte(OpGet), 1, 'k'}), kverr.Internal},
+		{"transaction of nothing", rawEntry([]byte{byte(OpTxn), 1, 'k', 0, 0, 0}), kverr.Internal},
+		{"transaction with a get", rawEntry([]byte{byte(OpTxn), 1, 'k', 0, 1, byte(OpGet), 1, 'k', 0}), kverr.None},
+		{"transaction across slots", rawEntry([]byte{byte(OpTxn), 1, 'k', 0, 1, byte(OpGet), 1, 'j', 0}), kverr.Internal},
+		{"transaction in a transaction", rawEntry([]byte{byte(OpTxn), 1, 'k', 0, 1, byte(OpTxn), 1, 'k', 0, 0, 0, 0}), kverr.Internal},
+		{"leaf with a request", rawEntry([]byte{byte(OpTxn), 1, 'k', 0, 1, byte(OpDelete) | headSameClient, 1, 'k', 0}), kverr.Internal},
+		{"newer compare", rawEntry([]byte{byte(OpTxn), 1, 'k', 1, 11, 1, 'k', 0, 0}), kverr.Format},
 		{"operation 0", rawEntry([]byte{0, 1, 'k', 0}), kverr.Format},
-		{"unknown head bit", rawEntry([]byte{put | 0x40, 1, 'k', 0}), kverr.Internal},
+		{"unknown head bit", rawEntry([]byte{put | 0x80, 1, 'k', 0}), kverr.Internal},
 		{"same client as nobody", rawEntry(client(same, 1)), kverr.Internal},
 		{"same client without request", rawEntry([]byte{put | headSameClient, 1, 'k', 0}), kverr.Internal},
 		{"client spelled out twice", rawEntry(client(numbered, 1), client(numbered, 1)), kverr.Internal},
@@ -162,7 +183,35 @@ func TestOpValidate(t *testing.T) {
 		{"verification with a short id", Op{Kind: OpVerify, Key: make([]byte, 15)}, false},
 		{"verification with a value", Op{Kind: OpVerify, Key: make([]byte, 16), Value: []byte("v")}, false},
 		{"verification with a request", Op{Kind: OpVerify, Key: make([]byte, 16), Request: RequestID{Number: 1}}, false},
-		{"kind 4", Op{Kind: 4, Key: key}, false},
+		{"kind 9", Op{Kind: 9, Key: key}, false},
+		{"add", Op{Kind: OpAdd, Key: key, Delta: -1}, true},
+		{"add with value", Op{Kind: OpAdd, Key: key, Value: []byte("1")}, false},
+		{"put if", Op{Kind: OpPut, Key: key, Condition: IfVersion, IfVersion: 7, Expiry: KeepExpiry, Previous: true}, true},
+		{"put if version 0", Op{Kind: OpPut, Key: key, Condition: IfVersion}, false},
+		{"put with a version it has no use for", Op{Kind: OpPut, Key: key, IfVersion: 7}, false},
+		{"put if what", Op{Kind: OpPut, Key: key, Condition: 4}, false},
+		{"add if", Op{Kind: OpAdd, Key: key, Condition: IfPresent}, false},
+		{"longest life", Op{Kind: OpPut, Key: key, Expiry: ExpireAfter, TTL: maxTTLMicros}, true},
+		{"too long a life", Op{Kind: OpPut, Key: key, Expiry: ExpireAfter, TTL: maxTTLMicros + 1}, false},
+		{"no life", Op{Kind: OpExpire, Key: key, Expiry: ExpireAfter}, false},
+		{"life without expiry", Op{Kind: OpPut, Key: key, TTL: 5}, false},
+		{"expire", Op{Kind: OpExpire, Key: key, Expiry: ExpireAfter, TTL: 1}, true},
+		{"persist", Op{Kind: OpExpire, Key: key}, true},
+		{"expire keeping", Op{Kind: OpExpire, Key: key, Expiry: KeepExpiry}, false},
+		{"delete with a life", Op{Kind: OpDelete, Key: key, Expiry: ExpireAfter, TTL: 1}, false},
+		{"get", Op{Kind: OpGet, Key: key}, false},
+		{"sweep", Op{Kind: OpSweep, Key: key, Deadline: 5}, true},
+		{"sweep of no deadline", Op{Kind: OpSweep, Key: key}, false},
+		{"sweep with a request", Op{Kind: OpSweep, Key: key, Deadline: 5, Request: RequestID{Number: 1}}, false},
+		{"transaction", txnOf(Op{Kind: OpGet, Key: key}, Op{Kind: OpPut, Key: []byte("{k}2")}), true},
+		{"transaction without content", Op{Kind: OpTxn, Key: key}, false},
+		{"transaction of nothing", txnOf(), false},
+		{"transaction too long", txnOf(make([]Op, MaxTxnOps+1)...), false},
+		{"condition in a transaction", txnOf(Op{Kind: OpDelete, Key: key, Condition: IfPresent}), false},
+		{"sweep in a transaction", txnOf(Op{Kind: OpSweep, Key: key, Deadline: 1}), false},
+		{"compare with what is another's", Op{Kind: OpTxn, Key: key, Txn: &Txn{Compares: []Compare{
+			{Kind: CompareAbsent, Key: key, Version: 1}}}}, false},
+		{"compare nothing", Op{Kind: OpTxn, Key: key, Txn: &Txn{Compares: []Compare{{Key: key}}}}, false},
 		{"empty key", Op{Kind: OpPut}, false},
 		{"long key", Op{Kind: OpDelete, Key: make([]byte, MaxKeyBytes+1)}, false},
 		{"long value", Op{Kind: OpPut, Key: key, Value: make([]byte, MaxValueBytes+1)}, false},
@@ -232,4 +281,22 @@ func FuzzDecodeEntry(f *testing.F) {
 			t.Fatalf("%x decodes to what is written as %x", b, again)
 		}
 	})
+}
+
+// txnOf is a transaction on key k.
+func txnOf(leaves ...Op) Op { return Op{Kind: OpTxn, Key: []byte("k"), Txn: &Txn{Then: leaves}} }
+
+func TestKeysOfATransactionShareASlot(t *testing.T) {
+	for name, op := range map[string]Op{
+		"leaf":    txnOf(Op{Kind: OpGet, Key: []byte("j")}),
+		"compare": {Kind: OpTxn, Key: []byte("k"), Txn: &Txn{Compares: []Compare{{Kind: CompareAbsent, Key: []byte("j")}}}},
+	} {
+		err := op.Validate()
+		wantKind(t, name, err, kverr.CrossSlot)
+		for _, key := range []string{`"k"`, `"j"`} {
+			if !strings.Contains(err.Error(), key) {
+				t.Errorf("%s: %v does not name %s", name, err, key)
+			}
+		}
+	}
 }

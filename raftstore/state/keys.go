@@ -20,16 +20,17 @@ import (
 //	                    0x03            the raft configuration
 //	                    0x04 index u64  a page of the request table
 //	           0x10   data: the user's key, to the end
-//	           0x20   room for the index of deadlines
+//	           0x20   index of deadlines: deadline u64 BE, the user's key
 //	           0x30   room for intents
 //	           0x40   room for history
 //
 // Kind 0x00 sorts first under a slot, so a shard's own keys are the first of its
 // span. A span's bounds are bare slots, two bytes long.
 const (
-	kindOwn  = 0x00
-	kindData = 0x10
-	// kindDeadline = 0x20, kindIntent = 0x30 and kindHistory = 0x40 are taken.
+	kindOwn      = 0x00
+	kindData     = 0x10
+	kindDeadline = 0x20
+	// kindIntent = 0x30 and kindHistory = 0x40 are taken.
 )
 
 const (
@@ -68,6 +69,34 @@ func ParseDataKey(k []byte) (slot shardmap.Slot, key []byte, ok bool) {
 	}
 	return slot, k[keyHeader:], true
 }
+
+// DeadlineKey appends the key under which the index of deadlines has a user's key.
+// Its value is deadlineFormat. An entry whose key was overwritten or deleted stays
+// until it is due: a plain put reads nothing, so it cannot know.
+func DeadlineKey(dst []byte, slot shardmap.Slot, deadline uint64, key []byte) []byte {
+	dst = binary.BigEndian.AppendUint64(appendHeader(dst, slot, kindDeadline), deadline)
+	return append(dst, key...)
+}
+
+// ParseDeadlineKey takes a key of the index of deadlines apart; ok is false for
+// every other key. The user's key aliases k.
+func ParseDeadlineKey(k []byte) (slot shardmap.Slot, deadline uint64, key []byte, ok bool) {
+	if len(k) <= keyHeader+8 || len(k) > keyHeader+8+MaxKeyBytes || k[2] != kindDeadline {
+		return 0, 0, nil, false
+	}
+	slot = shardmap.Slot(binary.BigEndian.Uint16(k))
+	if slot >= shardmap.SlotEnd {
+		return 0, 0, nil, false
+	}
+	return slot, binary.BigEndian.Uint64(k[keyHeader:]), k[keyHeader+8:], true
+}
+
+// DeadlineSpan is the index of deadlines of one slot, [from, to).
+func DeadlineSpan(slot shardmap.Slot) (from, to []byte) {
+	return appendHeader(nil, slot, kindDeadline), appendHeader(nil, slot, kindDeadline+1)
+}
+
+var deadlineFormat = []byte{1}
 
 // Span is everything of an arc, [from, to): data and, if the arc is a shard's,
 // the shard's own keys.
@@ -119,4 +148,12 @@ func appendHeader(dst []byte, slot shardmap.Slot, kind byte) []byte {
 
 func appendSlot(dst []byte, slot shardmap.Slot) []byte {
 	return binary.BigEndian.AppendUint16(dst, uint16(slot))
+}
+
+// SlotOfKey is the slot under which a key of the store lies.
+func SlotOfKey(k []byte) (shardmap.Slot, error) {
+	if len(k) < keyHeader {
+		return 0, corrupt("key %x has no slot", k)
+	}
+	return shardmap.Slot(binary.BigEndian.Uint16(k)), nil
 }

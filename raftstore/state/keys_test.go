@@ -16,6 +16,7 @@ func TestKeyLayout(t *testing.T) {
 		want string
 	}{
 		{"data", DataKey(nil, 0x1234, []byte("ab")), "\x12\x34\x10ab"},
+		{"deadline", DeadlineKey(nil, 0x1234, 0x0102, []byte("ab")), "\x12\x34\x20\x00\x00\x00\x00\x00\x00\x01\x02ab"},
 		{"record", RecordKey(0x1234), "\x12\x34\x00\x01"},
 		{"applied", AppliedKey(0x1234), "\x12\x34\x00\x02"},
 		{"configuration", ConfigurationKey(0x1234), "\x12\x34\x00\x03"},
@@ -52,6 +53,17 @@ func TestKeysSortIntoTheirSpans(t *testing.T) {
 		from, to := SlotDataSpan(slot)
 		if !within(k, from, to) {
 			t.Fatalf("%x is outside the data of its slot [%x, %x)", k, from, to)
+		}
+		at := rapid.Uint64().Draw(t, "deadline")
+		indexed := DeadlineKey(nil, slot, at, key)
+		if gotSlot, gotAt, gotKey, ok := ParseDeadlineKey(indexed); !ok || gotSlot != slot || gotAt != at || !bytes.Equal(gotKey, key) {
+			t.Fatalf("%x parses as slot %d, deadline %d, key %x, %t", indexed, gotSlot, gotAt, gotKey, ok)
+		}
+		if _, _, _, ok := ParseDeadlineKey(k); ok {
+			t.Fatalf("data key %x parses as one of the index", k)
+		}
+		if from, to := DeadlineSpan(slot); !within(indexed, from, to) {
+			t.Fatalf("%x is outside its span [%x, %x)", indexed, from, to)
 		}
 		from, to = Span(shardmap.Arc{From: slot, To: slot + 1})
 		index := rapid.Uint64().Draw(t, "index")

@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -61,14 +62,37 @@ func (s store) dump() string {
 	return b.String()
 }
 
+// batch is a Batch over a store, or a mere Writer when it has none: then reading
+// is an error.
 type batch struct {
+	base    store
+	buffer  []byte // what Get returned last
 	sets    map[string]string
 	deletes map[string]bool
 	writes  int
+	reads   int
 }
 
-func newBatch() *batch {
-	return &batch{sets: make(map[string]string), deletes: make(map[string]bool)}
+func newBatch(base ...store) *batch {
+	b := &batch{sets: make(map[string]string), deletes: make(map[string]bool)}
+	if len(base) > 0 {
+		b.base = base[0]
+	}
+	return b
+}
+
+func (b *batch) Get(key []byte) ([]byte, bool, error) {
+	b.reads++
+	if b.base == nil {
+		return nil, false, errors.New("this batch is for writing only")
+	}
+	clear(b.buffer)
+	v, ok := b.sets[string(key)]
+	if !ok && !b.deletes[string(key)] {
+		v, ok = b.base[string(key)]
+	}
+	b.buffer = append(b.buffer[:0], v...)
+	return b.buffer, ok, nil
 }
 
 func (b *batch) Set(key, value []byte) error {

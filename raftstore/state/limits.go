@@ -12,6 +12,22 @@ const (
 	MaxEntryOps   = 1 << 16  // of one entry; more than fit into 256 KiB
 )
 
+// MaxTxnOps is how many compares and leaves a transaction may have, those of both
+// branches counted.
+const MaxTxnOps = 1024
+
+// MaxTxnRead bounds the values that a transaction may find under its keys, and those
+// that it may be answered with, in bytes: all are in memory at once.
+const MaxTxnRead = 8 << 20
+
+// MaxTTL is the longest time to live.
+const MaxTTL = 100 * 365 * 24 * time.Hour
+
+const maxTTLMicros = uint64(MaxTTL / time.Microsecond)
+
+// maxNumberBytes is the length of the longest number in decimal.
+const maxNumberBytes = 20
+
 // MaxVersion is the highest version and the highest shard time, in µs since
 // 1970: the largest integer that survives JSON, good until the year 2255.
 const MaxVersion uint64 = 1<<53 - 1
@@ -32,6 +48,13 @@ const (
 	MaxRecordsPerShard  = 1 << 18
 	MaxRecordsPerClient = 1 << 16
 	MaxClients          = 1 << 16
+	// Of the details kept with answers, in bytes. An operation that may have one
+	// is refused while they are at the bound.
+	MaxDetailPerShard  = 16 << 20
+	MaxDetailPerClient = 4 << 20
+	// maxDetail is how much of one answer's detail is kept: values of 4 KiB and
+	// what stands around them.
+	maxDetail = 5 << 10
 )
 
 // Bounds of small things on disk, so that a damaged length cannot allocate.

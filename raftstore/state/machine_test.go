@@ -68,7 +68,7 @@ func apply(t testing.TB, m *Machine, s store, e Entry) []Result {
 	if e.Term == 0 {
 		e.Term = term
 	}
-	b := newBatch()
+	b := newBatch(s)
 	_, results, err := m.ApplyEntry(b, index+1, term, e.AppendTo(nil))
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,7 @@ type recorded struct {
 	client  *client
 	number  uint64
 	version uint64
+	detail  string
 }
 
 // sparse reports whether a page holds so much more than is still needed that it
@@ -144,8 +145,9 @@ func (p *page) thin() {
 // expire drops the oldest page with everything in it.
 func (t *table) expire(p *page) {
 	for _, r := range p.recorded {
-		if _, ok := r.client.answers.remove(r.number); ok {
+		if a, ok := r.client.answers.remove(r.number); ok {
 			t.records--
+			t.detail -= len(a.detail)
 		}
 	}
 	for _, c := range p.mentions {

@@ -8,7 +8,7 @@ import (
 
 // A stored page of the request table:
 //
-//	format   u8 = 1
+//	format   u8 = 2
 //	horizon  uvarint, shard time in µs
 //	mentions uvarint, then each:
 //	  client      16 bytes
@@ -19,11 +19,14 @@ import (
 //	  mention     uvarint, position in the list above
 //	  number      as distance from the answer before (see appendNear)
 //	  version     uvarint, as distance above the answer before
-const pageFormat = 1
+//	  detail      uvarint length, bytes as in detail.go
+//
+// Format 1 had no details.
+const pageFormat = 2
 
 const (
 	minMentionBytes = uint64(len(ClientID{}) + 1)
-	minAnswerBytes  = 3
+	minAnswerBytes  = 4
 )
 
 func (p *page) appendTo(dst []byte) []byte {
@@ -49,6 +52,7 @@ func (p *page) appendTo(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(r.client.mention))
 		dst = appendNear(dst, number, r.number)
 		dst = binary.AppendUvarint(dst, r.version-version)
+		dst = append(binary.AppendUvarint(dst, uint64(len(r.detail))), r.detail...)
 		number, version = r.number, r.version
 	}
 	return dst
@@ -134,12 +138,14 @@ func (t *table) loadMention(c *cursor) {
 // loadAnswer reads one answer, which was open when its page was written.
 func (t *table) loadAnswer(c *cursor, before recorded, lastVersion uint64) recorded {
 	mention, number, delta := c.uvarint(), c.near(before.number), c.uvarint()
+	detail := string(c.bytes(c.limited(maxDetail)))
 	if !c.ok() || mention >= uint64(len(t.touched)) || delta == 0 || delta > lastVersion-before.version {
 		c.spoil()
 		return before
 	}
-	r := recorded{client: t.touched[mention], number: number, version: before.version + delta}
-	if _, twice := r.client.answers.find(number); twice || number == 0 || !r.isOpen() {
+	r := recorded{client: t.touched[mention], number: number, version: before.version + delta, detail: detail}
+	_, twice := r.client.answers.find(number)
+	if _, sound := kept(r.version, detail); !sound || twice || number == 0 || !r.isOpen() {
 		c.spoil()
 		return before
 	}

@@ -7,6 +7,7 @@ type table struct {
 	limits  limits
 	clients map[ClientID]*client // looked up, never ranged over (RS2)
 	records int                  // open answers of all clients
+	detail  int                  // bytes of their details
 	pages   pageList
 
 	// Of the entry between begin and commit.
@@ -33,6 +34,8 @@ type client struct {
 type limits struct {
 	records          int
 	recordsPerClient int
+	detail           int
+	detailPerClient  int
 	clients          int
 	sweep            int // expired records dropped per entry, at least
 	slack            int // see page.sparse
@@ -41,6 +44,8 @@ type limits struct {
 var defaultLimits = limits{
 	records:          MaxRecordsPerShard,
 	recordsPerClient: MaxRecordsPerClient,
+	detail:           MaxDetailPerShard,
+	detailPerClient:  MaxDetailPerClient,
 	clients:          MaxClients,
 	sweep:            64,
 	slack:            16,
@@ -67,14 +72,15 @@ func (t *table) begin(index, shardTime uint64, ops int) {
 	}
 }
 
-// admit decides about a numbered operation at shardTime. The operation is to be
-// applied and then recorded if and only if admitted is true.
+// admit decides about a numbered operation at shardTime, whose result may have a
+// detail. It is to be performed and then recorded if and only if admitted is true;
+// otherwise its answer is known.
 //
 // The order of the rules matters: an expired operation must not bring a client
 // back, a closed number must not be looked up (its answer is gone), a repeated
 // one must get its answer even from a full table, and closings must be heard
 // even when the table is full, or it could not drain.
-func (t *table) admit(r *RequestID, shardTime uint64) (refusal Result, admitted bool) {
+func (t *table) admit(r *RequestID, detailed bool, shardTime uint64) (known Result, admitted bool) {
 	if shardTime > r.NotAfter {
 		return Result{Verdict: Expired}, false
 	}
@@ -92,10 +98,12 @@ func (t *table) admit(r *RequestID, shardTime uint64) (refusal Result, admitted 
 	}
 	if c != nil {
 		if a, ok := c.answers.find(r.Number); ok {
-			return Result{Verdict: Applied, Version: a.version, Repeated: true}, false
+			known, _ = kept(a.version, a.detail) // what was kept is sound
+			known.Repeated = true
+			return known, false
 		}
 	}
-	if t.full(c) {
+	if t.full(c, detailed) {
 		return Result{Verdict: TableFull}, false
 	}
 	return Result{}, true
@@ -103,18 +111,19 @@ func (t *table) admit(r *RequestID, shardTime uint64) (refusal Result, admitted 
 
 // full reports whether there is no room for another answer to a client, which is
 // nil if it is unknown yet.
-func (t *table) full(c *client) bool {
-	if t.records >= t.limits.records {
+func (t *table) full(c *client, detailed bool) bool {
+	if t.records >= t.limits.records || detailed && t.detail >= t.limits.detail {
 		return true
 	}
 	if c == nil {
 		return len(t.clients) >= t.limits.clients
 	}
-	return c.answers.count >= t.limits.recordsPerClient
+	return c.answers.count >= t.limits.recordsPerClient ||
+		detailed && c.answers.detail >= t.limits.detailPerClient
 }
 
-// record remembers the version that an admitted operation was given.
-func (t *table) record(r *RequestID, version uint64) {
+// record remembers how an admitted operation was answered.
+func (t *table) record(r *RequestID, res *Result) {
 	c := t.clients[r.Client]
 	if c == nil {
 		c = t.addClient(r.Client)
@@ -122,7 +131,7 @@ func (t *table) record(r *RequestID, version uint64) {
 	}
 	t.touch(c)
 	c.notAfter = max(c.notAfter, r.NotAfter)
-	t.remember(recorded{client: c, number: r.Number, version: version})
+	t.remember(recorded{client: c, number: r.Number, version: res.Version, detail: res.keep()})
 }
 
 func (t *table) addClient(id ClientID) *client {
@@ -132,10 +141,11 @@ func (t *table) addClient(id ClientID) *client {
 }
 
 func (t *table) remember(r recorded) {
-	r.client.answers.insert(answer{number: r.number, version: r.version, page: t.current})
+	r.client.answers.insert(answer{number: r.number, version: r.version, detail: r.detail, page: t.current})
 	t.fresh = append(t.fresh, r)
 	t.current.open++
 	t.records++
+	t.detail += len(r.detail)
 }
 
 // closeBelow closes a client's numbers below lowestOpen. Every record is closed
@@ -148,6 +158,7 @@ func (t *table) closeBelow(c *client, lowestOpen uint64) {
 	c.lowestOpen = lowestOpen
 	for a, ok := c.answers.popBelow(lowestOpen); ok; a, ok = c.answers.popBelow(lowestOpen) {
 		t.records--
+		t.detail -= len(a.detail)
 		a.page.open--
 		t.shrunk(a.page)
 	}
@@ -157,13 +168,14 @@ func (t *table) closeBelow(c *client, lowestOpen uint64) {
 type RequestStats struct {
 	Clients int // at most MaxClients
 	Records int // open answers, at most MaxRecordsPerShard
-	Bytes   int // estimate of the memory they take
+	Detail  int // bytes of what they hold beyond versions, about MaxDetailPerShard at most
+	Bytes   int // estimate of the memory all take
 }
 
 // Estimated memory of one of each, with their part of maps and spare capacity.
 const (
 	clientBytes = 192
-	recordBytes = 72
+	recordBytes = 104
 	pageBytes   = 160
 )
 
@@ -171,6 +183,7 @@ func (t *table) stats() RequestStats {
 	return RequestStats{
 		Clients: len(t.clients),
 		Records: t.records,
-		Bytes:   len(t.clients)*clientBytes + t.records*recordBytes + t.pages.count*pageBytes,
+		Detail:  t.detail,
+		Bytes:   t.detail + len(t.clients)*clientBytes + t.records*recordBytes + t.pages.count*pageBytes,
 	}
 }

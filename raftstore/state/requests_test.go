@@ -167,7 +167,7 @@ func reload(t testing.TB, s store, l limits) *Machine {
 }
 
 // handmade encodes a page from single bytes and client ids:
-// format, horizon, mentions {client, not-after, lowest open}, answers {mention, number, version}.
+// format, horizon, mentions {client, not-after, lowest open}, answers {mention, number, version, detail}.
 func handmade(fields ...any) string {
 	var b []byte
 	for _, f := range fields {
@@ -192,8 +192,8 @@ func TestRS4_LoadRefusesImpossiblePages(t *testing.T) {
 	key := func(i uint64) string { return string(appendRequestKey(nil, 0, birthIndex+i)) }
 	one, two := ClientID{1}, ClientID{2}
 	const plus3 = 6 // a distance of 3, as appendNear writes it
-	good := handmade(1, 100, 2, one, 1, 2, two, 51, 0, 2, 0, plus3, 7, 1, plus3, 1)
-	later := handmade(1, 101, 1, one, 1, 3, 0)
+	good := handmade(2, 100, 2, one, 1, 2, two, 51, 0, 2, 0, plus3, 7, 0, 1, plus3, 1, 0)
+	later := handmade(2, 101, 1, one, 1, 3, 0)
 	for _, tc := range []struct {
 		name  string
 		pages map[uint64]string
@@ -202,22 +202,25 @@ func TestRS4_LoadRefusesImpossiblePages(t *testing.T) {
 		{"sound", map[uint64]string{1: good, 2: later}, kverr.None},
 		{"entry not applied yet", map[uint64]string{3: good}, kverr.Internal},
 		{"entry 0", map[uint64]string{^uint64(birthIndex) + 1: good}, kverr.Internal},
-		{"newer format", map[uint64]string{1: "\x02" + good[1:]}, kverr.Format},
+		{"newer format", map[uint64]string{1: "\x03" + good[1:]}, kverr.Format},
 		{"empty", map[uint64]string{1: ""}, kverr.Internal},
 		{"stray byte", map[uint64]string{1: good + "\x00"}, kverr.Internal},
 		{"page that nothing needs", map[uint64]string{1: later, 2: later}, kverr.Internal},
-		{"page without client", map[uint64]string{1: handmade(1, 100, 0, 0)}, kverr.Internal},
-		{"horizon falls", map[uint64]string{1: good, 2: handmade(1, 99, 1, ClientID{3}, 1, 3, 0)}, kverr.Internal},
-		{"horizon too far", map[uint64]string{1: "\x01\xff\xff\xff\xff\x7f" + good[2:]}, kverr.Internal},
-		{"lowest open falls", map[uint64]string{1: good, 2: handmade(1, 101, 1, one, 1, 1, 0)}, kverr.Internal},
-		{"not-after falls", map[uint64]string{1: good, 2: handmade(1, 101, 1, one, 3, 3, 0)}, kverr.Internal},
-		{"client mentioned twice", map[uint64]string{1: handmade(1, 100, 2, one, 1, 2, one, 1, 2, 0)}, kverr.Internal},
-		{"answer of no client", map[uint64]string{1: handmade(1, 100, 1, one, 1, 2, 1, 1, plus3, 1)}, kverr.Internal},
-		{"answer closed", map[uint64]string{1: handmade(1, 100, 1, one, 1, 4, 1, 0, plus3, 1)}, kverr.Internal},
-		{"number 0", map[uint64]string{1: handmade(1, 100, 1, one, 1, 0, 1, 0, 0, 1)}, kverr.Internal},
-		{"number known", map[uint64]string{1: good, 2: handmade(1, 101, 1, one, 1, 2, 1, 0, plus3, 9)}, kverr.Internal},
-		{"version does not rise", map[uint64]string{1: handmade(1, 100, 1, one, 1, 2, 2, 0, plus3, 7, 0, 2, 0)}, kverr.Internal},
-		{"version not given out", map[uint64]string{1: good[:len(good)-1] + "\xff\x7f"}, kverr.Internal},
+		{"page without client", map[uint64]string{1: handmade(2, 100, 0, 0)}, kverr.Internal},
+		{"horizon falls", map[uint64]string{1: good, 2: handmade(2, 99, 1, ClientID{3}, 1, 3, 0)}, kverr.Internal},
+		{"horizon too far", map[uint64]string{1: "\x02\xff\xff\xff\xff\x7f" + good[2:]}, kverr.Internal},
+		{"lowest open falls", map[uint64]string{1: good, 2: handmade(2, 101, 1, one, 1, 1, 0)}, kverr.Internal},
+		{"not-after falls", map[uint64]string{1: good, 2: handmade(2, 101, 1, one, 3, 3, 0)}, kverr.Internal},
+		{"client mentioned twice", map[uint64]string{1: handmade(2, 100, 2, one, 1, 2, one, 1, 2, 0)}, kverr.Internal},
+		{"answer of no client", map[uint64]string{1: handmade(2, 100, 1, one, 1, 2, 1, 1, plus3, 1, 0)}, kverr.Internal},
+		{"answer closed", map[uint64]string{1: handmade(2, 100, 1, one, 1, 4, 1, 0, plus3, 1, 0)}, kverr.Internal},
+		{"number 0", map[uint64]string{1: handmade(2, 100, 1, one, 1, 0, 1, 0, 0, 1, 0)}, kverr.Internal},
+		{"number known", map[uint64]string{1: good, 2: handmade(2, 101, 1, one, 1, 2, 1, 0, plus3, 9, 0)}, kverr.Internal},
+		{"version does not rise", map[uint64]string{1: handmade(2, 100, 1, one, 1, 2, 2, 0, plus3, 7, 0, 0, 2, 0, 0)}, kverr.Internal},
+		{"sound detail", map[uint64]string{1: handmade(2, 100, 1, one, 1, 2, 1, 0, plus3, 1, 2, int(CondFailed), 0)}, kverr.None},
+		{"malformed detail", map[uint64]string{1: handmade(2, 100, 1, one, 1, 2, 1, 0, plus3, 1, 2, int(CondFailed), 128)}, kverr.Internal},
+		{"detail of a refusal", map[uint64]string{1: handmade(2, 100, 1, one, 1, 2, 1, 0, plus3, 1, 2, int(TableFull), 0)}, kverr.Internal},
+		{"version not given out", map[uint64]string{1: good[:len(good)-2] + "\xff\x7f\x00"}, kverr.Internal},
 	} {
 		s := maps.Clone(base)
 		for i, page := range tc.pages {
@@ -237,9 +240,9 @@ func TestRS4_LoadRefusesImpossiblePages(t *testing.T) {
 // FuzzLoadRequestTable loads one hand-made page: whatever it is, it is refused
 // or becomes a sound table that writes the same page.
 func FuzzLoadRequestTable(f *testing.F) {
-	f.Add([]byte(handmade(1, 100, 2, ClientID{1}, 1, 2, ClientID{2}, 51, 0, 2, 0, 6, 7, 1, 6, 1)))
-	f.Add([]byte(handmade(1, 101, 1, ClientID{1}, 1, 3, 0)))
-	f.Add([]byte(handmade(1, 101, 1, ClientID{1}, 0, 1, 0, 6, 1)))
+	f.Add([]byte(handmade(2, 100, 2, ClientID{1}, 1, 2, ClientID{2}, 51, 0, 2, 0, 6, 7, 0, 1, 6, 1, 0)))
+	f.Add([]byte(handmade(2, 101, 1, ClientID{1}, 1, 3, 0)))
+	f.Add([]byte(handmade(2, 101, 1, ClientID{1}, 0, 1, 0, 6, 1, 0)))
 	position := AppliedState{Index: 20, Term: 5, ShardTime: 1000, LastVersion: 1000}
 	f.Fuzz(func(t *testing.T, page []byte) {
 		s := store{string(appendRequestKey(nil, 0, 11)): string(page)}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 
@@ -18,13 +19,21 @@ type twin struct {
 
 	index, shardTime, lastVersion uint64
 	data                          map[string]twinValue
+	deadlines                     map[twinDeadline]bool
+	changes                       []Change // of the last entry
 	clients                       map[ClientID]*twinClient
 	pages                         []*twinPage
 }
 
 type twinValue struct {
-	version uint64
-	data    string
+	version, expires uint64
+	data             string
+}
+
+// twinDeadline is an entry of the index of deadlines.
+type twinDeadline struct {
+	deadline uint64
+	key      string
 }
 
 type twinClient struct{ lowestOpen, notAfter, home uint64 }
@@ -37,15 +46,16 @@ type twinPage struct {
 type twinAnswer struct {
 	client          ClientID
 	number, version uint64
+	result          Result
 }
 
 func newTwin(rec shardmap.Record, l limits) *twin {
-	return &twin{record: rec, limits: l, data: make(map[string]twinValue), clients: make(map[ClientID]*twinClient)}
+	return &twin{record: rec, limits: l, data: make(map[string]twinValue), deadlines: make(map[twinDeadline]bool), clients: make(map[ClientID]*twinClient)}
 }
 
 func (t *twin) apply(index, term uint64, e *Entry) []Result {
 	results := make([]Result, len(e.Ops))
-	t.index = index
+	t.index, t.changes = index, nil
 	if e.Term != term {
 		for i := range results {
 			results[i].Verdict = Superseded
@@ -105,16 +115,11 @@ func (t *twin) applyOp(op *Op, page *twinPage) Result {
 	}
 	r := &op.Request
 	if r.Number != 0 {
-		if res, final := t.decide(r, page); final {
+		if res, final := t.decide(op, page); final {
 			return res
 		}
 	}
-	t.lastVersion = max(t.shardTime, t.lastVersion+1)
-	if op.Kind == OpPut {
-		t.data[string(op.Key)] = twinValue{t.lastVersion, string(op.Value)}
-	} else {
-		delete(t.data, string(op.Key))
-	}
+	res := t.perform(op)
 	if r.Number != 0 {
 		c := t.clients[r.Client]
 		if c == nil {
@@ -122,12 +127,208 @@ func (t *twin) applyOp(op *Op, page *twinPage) Result {
 			t.clients[r.Client] = c
 		}
 		c.home, c.notAfter = page.index, max(c.notAfter, r.NotAfter)
-		page.answers = append(page.answers, twinAnswer{r.Client, r.Number, t.lastVersion})
+		page.answers = append(page.answers, twinAnswer{r.Client, r.Number, res.Version, res})
 	}
-	return Result{Verdict: Applied, Version: t.lastVersion}
+	return res
 }
 
-func (t *twin) decide(r *RequestID, page *twinPage) (Result, bool) {
+func (t *twin) next() uint64 {
+	t.lastVersion = max(t.shardTime, t.lastVersion+1)
+	return t.lastVersion
+}
+
+// perform does what an admitted operation does. What a decision reads is expired
+// first; a plain put or delete and a sweep have rules of their own.
+func (t *twin) perform(op *Op) Result {
+	keys := []string{string(op.Key)}
+	switch {
+	case op.Kind == OpSweep:
+		return t.sweep(op)
+	case op.Kind == OpTxn:
+		keys = nil
+		for _, c := range op.Txn.Compares {
+			keys = append(keys, string(c.Key))
+		}
+		for _, leaf := range slices.Concat(op.Txn.Then, op.Txn.Else) {
+			keys = append(keys, string(leaf.Key))
+		}
+	}
+	if op.reads() {
+		t.expireDue(keys)
+	}
+	before, deadlines := maps.Clone(t.data), maps.Clone(t.deadlines)
+	version := t.next()
+	done := make(map[string]ChangeKind)
+	res := t.effect(op, version, done)
+	if res.Verdict != Applied {
+		t.data, t.deadlines = before, deadlines
+		return res
+	}
+	for _, k := range keys {
+		kind := done[k]
+		if kind == 0 {
+			continue
+		}
+		delete(done, k)
+		v, exists := t.data[k]
+		c := Change{Kind: kind, Version: version, Key: []byte(k)}
+		if exists {
+			c.Expires = v.expires
+			if kind == ChangePut {
+				c.Value = []byte(v.data)
+			}
+		}
+		if was := before[k].expires; op.reads() && was != v.expires {
+			delete(t.deadlines, twinDeadline{was, k})
+		}
+		if v.expires != 0 {
+			t.deadlines[twinDeadline{v.expires, k}] = true
+		}
+		t.changes = append(t.changes, c)
+	}
+	return res
+}
+
+func (t *twin) effect(op *Op, version uint64, done map[string]ChangeKind) Result {
+	res := Result{Verdict: Applied, Version: version}
+	if op.Kind != OpTxn {
+		was, found := t.data[string(op.Key)]
+		if !t.conditionHolds(op) {
+			return Result{Verdict: CondFailed, Version: version, Detail: &Detail{Found: found, KeyVersion: was.version}}
+		}
+		leaf, verdict := t.leaf(op, version, done)
+		res.Verdict = verdict
+		if op.Kind == OpAdd || op.Kind == OpExpire {
+			res.Detail = &Detail{Found: found, KeyVersion: was.version, Number: leaf.Number}
+		} else if leaf.Previous != nil {
+			res.Detail = &Detail{Previous: leaf.Previous}
+		}
+		return res
+	}
+	res.Detail = new(Detail)
+	for i := range op.Txn.Compares {
+		res.Detail.Else = res.Detail.Else || !t.compareHolds(&op.Txn.Compares[i])
+	}
+	leaves := op.Txn.Then
+	if res.Detail.Else {
+		leaves = op.Txn.Else
+	}
+	for i := range leaves {
+		leaf, verdict := t.leaf(&leaves[i], version, done)
+		if verdict != Applied {
+			was, found := t.data[string(leaves[i].Key)]
+			return Result{Verdict: verdict, Version: version, Detail: &Detail{Found: found, KeyVersion: was.version}}
+		}
+		res.Detail.Leaves = append(res.Detail.Leaves, leaf)
+	}
+	return res
+}
+
+func (t *twin) conditionHolds(op *Op) bool {
+	v, found := t.data[string(op.Key)]
+	return op.Condition == Always || op.Condition == IfAbsent && !found || op.Condition == IfPresent && found ||
+		op.Condition == IfVersion && v.version == op.IfVersion
+}
+
+func (t *twin) compareHolds(c *Compare) bool {
+	v, found := t.data[string(c.Key)]
+	return map[CompareKind]bool{
+		CompareAbsent: !found, ComparePresent: found,
+		CompareVersionEqual: v.version == c.Version, CompareVersionNotEqual: v.version != c.Version,
+		CompareVersionLess: v.version < c.Version, CompareVersionGreater: v.version > c.Version,
+		CompareValueEqual: found && v.data == string(c.Value), CompareValueNotEqual: !found || v.data != string(c.Value),
+		CompareValueLess: found && v.data < string(c.Value), CompareValueGreater: found && v.data > string(c.Value),
+	}[c.Kind]
+}
+
+func (t *twin) leaf(op *Op, version uint64, done map[string]ChangeKind) (Leaf, Verdict) {
+	k := string(op.Key)
+	v, found := t.data[k]
+	leaf := Leaf{Found: found}
+	if op.Previous && found {
+		leaf.Previous = v.value()
+	}
+	expires := map[Expiry]uint64{KeepExpiry: v.expires, ExpireAfter: min(t.shardTime+op.TTL, MaxVersion)}[op.Expiry]
+	switch op.Kind {
+	case OpGet:
+		if found {
+			leaf.Value = *v.value()
+		}
+		return leaf, Applied
+	case OpPut:
+		t.data[k] = twinValue{version, expires, string(op.Value)}
+		done[k] = ChangePut
+	case OpDelete:
+		delete(t.data, k)
+		done[k] = ChangeDelete
+	case OpExpire:
+		if !found {
+			return leaf, Applied
+		}
+		t.data[k] = twinValue{version, expires, v.data}
+		if done[k] != ChangePut {
+			done[k] = ChangeDeadline
+		}
+	case OpAdd:
+		n := new(big.Int)
+		if found {
+			if _, ok := n.SetString(v.data, 10); !ok || n.String() != v.data || !n.IsInt64() {
+				return Leaf{}, NotANumber
+			}
+		}
+		if n.Add(n, big.NewInt(op.Delta)); !n.IsInt64() {
+			return Leaf{}, Overflow
+		}
+		leaf.Number = n.Int64()
+		t.data[k] = twinValue{version, v.expires, n.String()}
+		done[k] = ChangePut
+	}
+	return leaf, Applied
+}
+
+func (v twinValue) value() *Value {
+	return &Value{Version: v.version, Expires: v.expires, Data: []byte(v.data)}
+}
+
+func (t *twin) due(k string) bool {
+	v := t.data[k]
+	return v.expires != 0 && v.expires <= t.shardTime
+}
+
+func (t *twin) expireDue(keys []string) {
+	version := uint64(0)
+	for _, k := range keys {
+		if t.due(k) {
+			if version == 0 {
+				version = t.next()
+			}
+			t.drop(k, version)
+		}
+	}
+}
+
+func (t *twin) drop(k string, version uint64) {
+	delete(t.deadlines, twinDeadline{t.data[k].expires, k})
+	delete(t.data, k)
+	t.changes = append(t.changes, Change{Kind: ChangeExpire, Version: version, Key: []byte(k)})
+}
+
+func (t *twin) sweep(op *Op) Result {
+	res := Result{Verdict: Applied}
+	k := string(op.Key)
+	switch {
+	case op.Deadline > t.shardTime:
+	case t.data[k].expires == op.Deadline:
+		res.Version = t.next()
+		t.drop(k, res.Version)
+	default:
+		delete(t.deadlines, twinDeadline{op.Deadline, k})
+	}
+	return res
+}
+
+func (t *twin) decide(op *Op, page *twinPage) (Result, bool) {
+	r := &op.Request
 	if t.shardTime > r.NotAfter {
 		return Result{Verdict: Expired}, true
 	}
@@ -146,19 +347,26 @@ func (t *twin) decide(r *RequestID, page *twinPage) (Result, bool) {
 	if r.Number < r.LowestOpen || c != nil && r.Number < c.lowestOpen {
 		return Result{Verdict: StaleDuplicate}, true
 	}
-	records, own := 0, 0
+	records, own, detail, ownDetail := 0, 0, 0, 0
 	for _, p := range t.pages {
 		for _, a := range p.answers {
 			records++
+			detail += len(a.result.keep())
 			if a.client == r.Client {
 				own++
+				ownDetail += len(a.result.keep())
 				if a.number == r.Number {
-					return Result{Verdict: Applied, Version: a.version, Repeated: true}, true
+					again := a.result
+					again.Repeated = true
+					return again, true
 				}
 			}
 		}
 	}
 	full := records >= t.limits.records || own >= t.limits.recordsPerClient || c == nil && len(t.clients) >= t.limits.clients
+	if op.mayDetail() {
+		full = full || detail >= t.limits.detail || ownDetail >= t.limits.detailPerClient
+	}
 	return Result{Verdict: TableFull}, full
 }
 
@@ -168,7 +376,7 @@ func (t *twin) dump() string {
 	for _, p := range t.pages {
 		fmt.Fprintf(&b, "page %d horizon %d\n", p.index, p.horizon)
 		for _, a := range p.answers {
-			fmt.Fprintf(&b, "  client %x number %d version %d\n", a.client[:1], a.number, a.version)
+			fmt.Fprintf(&b, "  client %x number %d version %d detail %x\n", a.client[:1], a.number, a.version, a.result.keep())
 		}
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(t.clients), compareIDs) {
@@ -185,7 +393,7 @@ func dumpTable(t *table) string {
 		fmt.Fprintf(&b, "page %d horizon %d\n", p.index, p.horizon)
 		for _, r := range p.recorded {
 			if r.isOpen() {
-				fmt.Fprintf(&b, "  client %x number %d version %d\n", r.client.id[:1], r.number, r.version)
+				fmt.Fprintf(&b, "  client %x number %d version %d detail %x\n", r.client.id[:1], r.number, r.version, r.detail)
 			}
 		}
 	}
@@ -218,12 +426,16 @@ func checkTable(t interface {
 		checkPage(t, tb, p)
 		residents, open = residents+p.residents, open+p.open
 	}
-	held := 0
+	held, detail := 0, 0
 	for id, c := range tb.clients {
 		if c.id != id {
 			t.Fatalf("client %x is filed under %x", c.id, id)
 		}
 		held += c.answers.count
+		detail += c.answers.detail
+	}
+	if detail != tb.detail {
+		t.Fatalf("the clients hold %d bytes of detail, %d are counted", detail, tb.detail)
 	}
 	if tb.pages.newest != prev || tb.pages.count != pages || residents != len(tb.clients) || open != tb.records || held != open {
 		t.Fatalf("%d pages (%d counted), %d residents of %d clients, %d open, %d held, %d counted",

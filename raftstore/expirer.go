@@ -1,0 +1,144 @@
+package raftstore
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/ringfort/ringfort/raftstore/state"
+	"github.com/ringfort/ringfort/shardmap"
+)
+
+const (
+	// expireEvery is how late a due key may be noticed by the leader of its shard.
+	expireEvery = 200 * time.Millisecond
+	// expireBatch is how many due entries of a shard one proposal sweeps. One is
+	// under way at a time, so expiry never takes the shard's queue.
+	expireBatch = 512
+	// expirePatience is how long a sweep waits for its turn.
+	expirePatience = 2 * time.Second
+)
+
+// expirer has the leaders here propose the expiry of keys that are due. It is
+// off every hot path: the apply loop notes deadlines, and what is late is late by
+// its pace plus a proposal.
+type expirer struct {
+	store   *Store
+	expired atomic.Uint64 // keys, by sweeps proposed here
+}
+
+func (e *expirer) run() {
+	tick := time.NewTicker(expireEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.store.stopSweep:
+			return
+		case <-tick.C:
+		}
+		for _, g := range e.store.Groups() {
+			e.look(g)
+		}
+	}
+}
+
+// look begins a sweep of a shard that is led from here, if any of its keys is due
+// and no sweep is under way.
+func (e *expirer) look(g *Group) {
+	t := g.tenure.Load()
+	if t == nil || !t.ready.Load() || g.sweeping.Load() {
+		return
+	}
+	if err := g.deadlines.ready(g.readDeadlines); err != nil {
+		e.trouble(g, err)
+		return
+	}
+	now, ok := t.shardNow(g.store.opts.Clock)
+	if !ok {
+		return
+	}
+	ops, slots := e.collect(g, now)
+	if len(ops) == 0 {
+		return
+	}
+	g.sweeping.Store(true)
+	g.Propose(&Write{
+		Ops: ops, Deadline: time.Now().Add(expirePatience),
+		Done: func(results []state.Result, _ uint64, err error) { e.done(g, slots, results, err) },
+	})
+}
+
+// collect reads what is due.
+func (e *expirer) collect(g *Group, now uint64) (ops []state.Op, slots []slotDeadline) {
+	for len(ops) < expireBatch {
+		taken := g.deadlines.take(now, 1)
+		if len(taken) == 0 {
+			return ops, slots
+		}
+		slot := taken[0].slot
+		due, next, err := g.due(slot, now, expireBatch-len(ops))
+		if err != nil {
+			g.deadlines.note(slot, taken[0].deadline)
+			e.trouble(g, err)
+			return ops, slots
+		}
+		if next != 0 {
+			g.deadlines.note(slot, next)
+		}
+		if len(due) > 0 {
+			ops, slots = append(ops, due...), append(slots, taken[0])
+		}
+	}
+	return ops, slots
+}
+
+// done runs in the apply loop, or wherever the sweep was refused. What may not
+// have been swept is looked at again at the next turn.
+func (e *expirer) done(g *Group, slots []slotDeadline, results []state.Result, err error) {
+	again := err != nil
+	for i := range results {
+		switch {
+		case results[i].Verdict != state.Applied:
+			again = true
+		case results[i].Version != 0:
+			e.expired.Add(1)
+		}
+	}
+	if again {
+		for _, s := range slots {
+			g.deadlines.note(s.slot, s.deadline)
+		}
+	}
+	g.sweeping.Store(false)
+}
+
+func (e *expirer) trouble(g *Group, err error) {
+	e.store.readFailed(err)
+	e.store.opts.Logger.Warn("reading the index of deadlines", "shard", g.shard, "err", err)
+}
+
+// expireKeys has the expiry of keys applied that a linearizable read here found
+// due; then is called when that is done, with an error if it may not be. It must
+// not block.
+func (g *Group) expireKeys(keys []dueKey, patience time.Time, then func(error)) {
+	ops := make([]state.Op, len(keys))
+	for i, k := range keys {
+		ops[i] = state.Op{Kind: state.OpSweep, Key: k.key, Deadline: k.deadline}
+	}
+	g.Propose(&Write{Ops: ops, Deadline: patience, Done: func(results []state.Result, _ uint64, err error) {
+		if err == nil {
+			for i := range results {
+				if results[i].Version != 0 {
+					g.store.expirer.expired.Add(1)
+				}
+			}
+		}
+		then(err)
+	}})
+}
+
+// dueKey is a key whose deadline has come.
+type dueKey struct {
+	slot     shardmap.Slot
+	key      []byte
+	deadline uint64
+}
