@@ -44,13 +44,19 @@ func (d *deadlines) noteLocked(slot shardmap.Slot, deadline uint64) {
 	}
 	d.at[slot] = deadline
 	heap.Push(&d.byTime, slotDeadline{slot, deadline})
-	if len(d.byTime) > 2*len(d.at)+16 { // mostly outdated
-		d.byTime = d.byTime[:0]
-		for s, at := range d.at {
-			d.byTime = append(d.byTime, slotDeadline{s, at})
-		}
-		heap.Init(&d.byTime)
+	d.trimLocked()
+}
+
+// trimLocked drops the outdated items when they are most of all.
+func (d *deadlines) trimLocked() {
+	if len(d.byTime) <= 2*len(d.at)+16 {
+		return
 	}
+	d.byTime = d.byTime[:0]
+	for s, at := range d.at {
+		d.byTime = append(d.byTime, slotDeadline{s, at})
+	}
+	heap.Init(&d.byTime)
 }
 
 // forget drops everything: the state was replaced.
@@ -77,6 +83,7 @@ func (d *deadlines) take(now uint64, limit int) (slots []slotDeadline) {
 			slots = append(slots, first)
 		}
 	}
+	d.trimLocked()
 	return slots
 }
 
