@@ -6,15 +6,15 @@ import (
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/api/wire"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/kvop"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
 // Hints for callers that were refused as Overloaded.
 const (
-	overflowRetry  = 20 * time.Millisecond  // about one frame's way to the client
-	busyRetry      = 100 * time.Millisecond // a node at its number of calls or streams
-	tableFullRetry = time.Second            // request records go as their callers close them
+	overflowRetry = 20 * time.Millisecond  // about one frame's way to the client
+	busyRetry     = 100 * time.Millisecond // a node at its number of calls or streams
 )
 
 // failure is the wire form of err, with the shard and this node filled in where
@@ -65,31 +65,8 @@ func (s *Server) setError(a *kvv1.Answer, failure *kvv1.Error) {
 
 // verdict is the error for a write that was not applied.
 func (b *batch) verdict(r *state.Result, key []byte) *kvv1.Error {
-	e := &kverr.Error{Shard: uint64(b.shard), Message: undecided(r, key)}
-	switch r.Verdict {
-	case state.WrongShard:
-		e.Kind = kverr.WrongShard
-	case state.Expired:
-		e.Kind = kverr.Expired
-	case state.TooFar:
-		e.Kind = kverr.Invalid
-	case state.StaleDuplicate:
-		e.Kind = kverr.StaleDuplicate
-	case state.TableFull:
-		e.Kind, e.RetryAfter = kverr.Overloaded, tableFullRetry
-	case state.Superseded:
-		e.Kind = kverr.NotLeader
-	case state.CondFailed:
-		e.Kind = kverr.CondFailed
-	case state.NotANumber:
-		e.Kind = kverr.NotANumber
-	case state.Overflow:
-		e.Kind = kverr.Overflow
-	case state.TxnTooLarge:
-		e.Kind = kverr.Invalid
-	default: // K5: what this build cannot read it cannot vouch for
-		e.Kind, e.Message = kverr.OutcomeUnknown, r.Verdict.String()
-	}
+	e := kvop.Refusal(r, key)
+	e.Shard = uint64(b.shard)
 	return b.server.failure(b.shard, e)
 }
 

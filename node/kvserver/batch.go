@@ -6,6 +6,7 @@ import (
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore"
+	"github.com/ringfort/ringfort/raftstore/kvop"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
@@ -45,7 +46,7 @@ func (s *Server) handOver(t *target, in part) {
 		for i, index := range t.writes {
 			op := in.ops[index]
 			b.kinds[opOf(op.Kind)]++
-			b.write.Ops[i] = writeOf(op, in.caller.request(op))
+			b.write.Ops[i] = kvop.Write(op, in.caller.request(op))
 			b.answers[i].Id = op.Id
 			b.charge += requestBytes(op, in.estimate)
 		}
@@ -83,7 +84,8 @@ func (b *writeBatch) done(results []state.Result, shardVersion uint64, err error
 		for i := range results {
 			a, r := &b.answers[i], &results[i]
 			a.ShardVersion = shardVersion
-			if answerWrite(a, r) {
+			if kvop.Answer(a, r) {
+				a.ServedBy = kvv1.ServedBy_SERVED_BY_LEADER
 				continue
 			}
 			redirects = b.refuse(i, b.verdict(r, ops[i].Key), writeOp(ops[i].Kind), ops[i].Key, redirects)

@@ -6,6 +6,7 @@ import (
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/kvop"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
@@ -54,7 +55,7 @@ func (s *Server) dispatch(ctx context.Context, p *plan, in part) {
 			p.refuse(i, err, redirect{})
 			continue
 		}
-		slot := shardmap.SlotOf(op.Key)
+		slot := shardmap.SlotOf(kvop.Key(op))
 		t, err := s.route(p, op, slot)
 		if err != nil {
 			p.refuse(i, err, redirect{shard: shardmap.ShardID(op.Shard), slot: slot})
@@ -111,15 +112,15 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 		verb = VerbExpire
 	case kvv1.OperationKind_OPERATION_KIND_TXN:
 		verb = VerbTxn
-		routeKey(op)
 	default:
 		return kverr.New(kverr.Invalid, "operation kind %d is not known to this node", op.Kind)
 	}
+	key := kvop.Key(op)
 	switch {
-	case len(op.Key) == 0:
+	case len(key) == 0:
 		return kverr.New(kverr.Invalid, "the key is empty")
-	case len(op.Key) > s.limits.MaxKeyBytes:
-		return kverr.New(kverr.Invalid, "the key has %d bytes; at most %d are allowed", len(op.Key), s.limits.MaxKeyBytes)
+	case len(key) > s.limits.MaxKeyBytes:
+		return kverr.New(kverr.Invalid, "the key has %d bytes; at most %d are allowed", len(key), s.limits.MaxKeyBytes)
 	case len(op.Value) > s.limits.MaxValueBytes:
 		return kverr.New(kverr.Invalid, "the value has %d bytes; at most %d are allowed", len(op.Value), s.limits.MaxValueBytes)
 	case len(op.Value) > 0 && verb != VerbPut:
@@ -129,7 +130,7 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 		if err := checkRequest(op, c); err != nil {
 			return err
 		}
-		if err := s.checkWrite(op); err != nil {
+		if err := s.writeLimits.Check(op); err != nil {
 			return err
 		}
 	}
@@ -139,7 +140,7 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 	if op.Txn != nil {
 		return s.authorizeTxn(ctx, op.Txn)
 	}
-	return s.opts.Authorize(ctx, verb, op.Key)
+	return s.opts.Authorize(ctx, verb, key)
 }
 
 // authorizeTxn asks for each compare, which reads, and each leaf.

@@ -5,6 +5,7 @@ import (
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/kvop"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
@@ -70,7 +71,7 @@ func withhold(p *plan, t *target, in part) {
 			admitted = append(admitted, index)
 			continue
 		}
-		p.refuse(int(index), err, redirect{shard: t.shard, slot: shardmap.SlotOf(op.Key)})
+		p.refuse(int(index), err, redirect{shard: t.shard, slot: shardmap.SlotOf(kvop.Key(op))})
 	}
 	t.writes = admitted
 }

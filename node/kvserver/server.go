@@ -7,6 +7,7 @@ import (
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore/kvop"
 )
 
 // Format is the wire format of kv.v1 that this build speaks.
@@ -15,13 +16,14 @@ const Format = 1
 // Server serves kv.v1.KV. Safe for concurrent use.
 type Server struct {
 	kvv1.UnimplementedKVServer
-	opts     Options
-	limits   Limits
-	hints    *hintTable
-	counters counters
-	measures measures
-	held     held
-	overflow *kvv1.Error // shared by all answers whose value was shed
+	opts        Options
+	limits      Limits
+	writeLimits kvop.Limits // the same, for writes
+	hints       *hintTable
+	counters    counters
+	measures    measures
+	held        held
+	overflow    *kvv1.Error // shared by all answers whose value was shed
 
 	draining chan struct{}   // closed when Close begins
 	life     context.Context // ends when Close waits no longer
@@ -48,11 +50,12 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts:     opts,
-		limits:   opts.Limits,
-		hints:    newHintTable(),
-		draining: make(chan struct{}),
-		idle:     make(chan struct{}),
+		opts:        opts,
+		limits:      opts.Limits,
+		writeLimits: kvop.Limits{MaxKeyBytes: opts.Limits.MaxKeyBytes, MaxValueBytes: opts.Limits.MaxValueBytes},
+		hints:       newHintTable(),
+		draining:    make(chan struct{}),
+		idle:        make(chan struct{}),
 	}
 	s.life, s.cut = context.WithCancel(context.Background())
 	s.overflow = s.failure(0, &kverr.Error{Kind: kverr.Overloaded, RetryAfter: overflowRetry,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,6 +144,10 @@ func TestK1_BadOperations(t *testing.T) {
 	getWithValue := get(11, "foo")
 	getWithValue.Value = []byte("v")
 	denied := put(12, "denied", "")
+	txn := func(id uint64, leaves ...*kvv1.Leaf) *kvv1.Operation {
+		return &kvv1.Operation{Id: id, Kind: kvv1.OperationKind_OPERATION_KIND_TXN, Txn: &kvv1.Txn{Then: leaves}}
+	}
+	deniedLeaf := txn(29, &kvv1.Leaf{Kind: 1, Key: []byte("{denied}1")}, &kvv1.Leaf{Kind: 2, Key: []byte("denied")})
 	for _, tt := range []struct {
 		op      *kvv1.Operation
 		message string
@@ -159,6 +164,23 @@ func TestK1_BadOperations(t *testing.T) {
 		{noTime, "not_after_us"},
 		{getWithValue, "carries no value"},
 		{denied, "not for you"},
+		{deniedLeaf, "not for you"},
+		{&kvv1.Operation{Id: 13, Key: []byte("foo"), Kind: 2, Condition: 9}, "condition 9"},
+		{&kvv1.Operation{Id: 14, Key: []byte("foo"), Kind: 2, Condition: -1}, "condition -1"},
+		{&kvv1.Operation{Id: 15, Key: []byte("foo"), Kind: 2, Condition: 3}, "version 0"},
+		{&kvv1.Operation{Id: 16, Key: []byte("foo"), Kind: 2, Expiry: 2}, "time to live of 0"},
+		{&kvv1.Operation{Id: 17, Key: []byte("foo"), Kind: 2, Expiry: 2, TtlUs: 1 << 62}, "time to live of 4611686018427387904"},
+		{&kvv1.Operation{Id: 18, Key: []byte("foo"), Kind: 4, Value: []byte("1")}, "carries no value"},
+		{&kvv1.Operation{Id: 19, Key: []byte("foo"), Kind: 4, Condition: 1}, "with condition 1"},
+		{&kvv1.Operation{Id: 20, Key: []byte("foo"), Kind: 5, Expiry: 1}, "with expiry 1"},
+		{&kvv1.Operation{Id: 21, Key: []byte("foo"), Kind: 6}, "without content"},
+		{txn(22), "key is empty"},
+		{txn(23, &kvv1.Leaf{Kind: 6, Key: []byte("foo")}), "operation 6"},
+		{txn(24, &kvv1.Leaf{Kind: -1, Key: []byte("foo")}), "operation -1"},
+		{txn(25, &kvv1.Leaf{Kind: 2, Key: []byte("foo"), Value: make([]byte, 1<<20+1)}), "1048577"},
+		{txn(26, slices.Repeat([]*kvv1.Leaf{{Kind: 1, Key: []byte("foo")}}, 1025)...), "1025"},
+		{txn(27, nil), "key is empty"},
+		{&kvv1.Operation{Id: 28, Key: []byte("foo"), Kind: 6, Txn: &kvv1.Txn{Compares: []*kvv1.Compare{{Kind: 11, Key: []byte("foo")}}}}, "compare 11"},
 	} {
 		t.Run(tt.message, func(t *testing.T) {
 			authorize := func(_ context.Context, v Verb, key []byte) error {
@@ -229,6 +251,10 @@ func TestK1_AnswersPerVerdict(t *testing.T) {
 		{state.StaleDuplicate, kverr.StaleDuplicate, false, false},
 		{state.TableFull, kverr.Overloaded, true, false},
 		{state.Superseded, kverr.NotLeader, false, true},
+		{state.CondFailed, kverr.CondFailed, false, false},
+		{state.NotANumber, kverr.NotANumber, false, false},
+		{state.Overflow, kverr.Overflow, false, false},
+		{state.TxnTooLarge, kverr.Invalid, false, false},
 		{0, kverr.OutcomeUnknown, false, false},
 		{200, kverr.OutcomeUnknown, false, false},
 	} {
