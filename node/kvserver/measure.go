@@ -91,14 +91,22 @@ type Latencies struct {
 	Failures      histogram.Snapshot // operations of any kind that did not
 }
 
-// Results are the totals of all kinds of answer; those of unknown operations only
-// where there were some.
+// usual are the kinds of answer whose totals are shown from the start, so that a
+// first one is a rise: what trouble brings about. The others, of mistakes and of
+// decisions, are shown once there was one, which bounds what a node tells by what
+// it has met.
+var usual = map[kverr.Kind]bool{
+	kverr.None: true, kverr.NotLeader: true, kverr.Unavailable: true, kverr.Overloaded: true,
+	kverr.OutcomeUnknown: true, kverr.Deadline: true, kverr.NoSpace: true, kverr.Internal: true,
+}
+
+// Results are the totals of all kinds of answer that are usual or that there were.
 func (s *Server) Results() []OpCount {
 	counts := make([]OpCount, 0, numOps*numResults)
 	for op := range numOps {
 		for kind := range kverr.Kind(numResults) {
 			n := s.measures.results[op][kind].Load()
-			if n > 0 || op != OpUnknown {
+			if n > 0 || op != OpUnknown && usual[kind] {
 				counts = append(counts, OpCount{op, kind, n})
 			}
 		}
