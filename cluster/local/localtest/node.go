@@ -30,6 +30,8 @@ import (
 //	die         log three lines and exit with code 1
 //	snatched    exit with code 4 once, as if the port was taken meanwhile
 //	leaderless  have no leader for shard 2
+//	low1        n1 is low on disk space
+//	quarantined n1's replica of shard 3 does not run
 //	stubborn    ignore SIGTERM
 //	outsider    n2 is seen by all and never becomes a member
 //	stranger    n2 belongs to another cluster
