@@ -163,7 +163,7 @@ func (n *Node) openStore() error {
 		return err
 	}
 	options := raftstore.Options{
-		Dir: n.dir.StoreDir(), FS: n.deps.FS, Self: n.self.ID, Clock: n.deps.Clock, Nonce: id, Logger: n.log,
+		Dir: n.dir.StoreDir(), FS: n.deps.FS, Self: n.self.ID, Name: n.self.Name, Clock: n.deps.Clock, Nonce: id, Logger: n.log,
 		Network: n.network, ElectionTimeout: n.cfg.ElectionTimeout, SyncPacing: n.cfg.SyncPacing,
 		EntriesInFlight: n.cfg.EntriesInFlight,
 		MaxLogBytes:     n.cfg.MaxLogBytes, LogBytesPerShard: n.cfg.LogBytesPerShard, FlushInterval: n.cfg.FlushInterval,

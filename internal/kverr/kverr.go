@@ -34,7 +34,7 @@ const (
 	Internal       Kind = 13 // a bug, or a refused impossibility
 	Closed         Kind = 14 // the object was closed
 	Conflict       Kind = 15 // an admin call found something in the way
-	NoSpace        Kind = 16 // the disk is full: reads and deletes go on; free space, try again after RetryAfter
+	NoSpace        Kind = 16 // a disk is full: reads go on, deletes as the message says; free space, try again after RetryAfter
 )
 
 var kindNames = [...]string{
