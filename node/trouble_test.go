@@ -15,6 +15,7 @@ import (
 	"github.com/ringfort/ringfort/api/wire"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/internal/quotafs"
+	"github.com/ringfort/ringfort/node/config"
 	"github.com/ringfort/ringfort/node/nodetest"
 	"github.com/ringfort/ringfort/raftstore"
 	"github.com/ringfort/ringfort/raftstore/state"
@@ -175,4 +176,26 @@ func TestMetricsTellOfFullLogs(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// What a node is told of bounds and of its disk reaches those who keep to it.
+func TestFlagsReachTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got raftstore.Options
+		c := nodetest.New(t, nodetest.Options{Logger: logger(), Nodes: 1, Configure: withBounds,
+			Tune: func(_ int, o *raftstore.Options) { got = *o }})
+		if err := c.Servers[0].Start(); err != nil {
+			t.Fatal(err)
+		}
+		if got.MaxNodeQueuedBytes != 24<<20 || got.LowSpaceBytes != 3<<20 || got.BallastBytes != 2<<20 || got.MaxLogBytes != 9<<20 ||
+			got.LogBytesPerShard != 1<<20 || got.FlushInterval != 7*time.Second || got.SnapshotBytesPerSecond != 5<<20 || got.Name != "n1" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// withBounds sets what TestFlagsReachTheStore looks for.
+func withBounds(_ int, c *config.Config) {
+	c.MaxClientMemory, c.LowSpace, c.BallastSize = 48<<20, 3<<20, 2<<20
+	c.MaxLogBytes, c.LogBytesPerShard, c.FlushInterval, c.SnapshotRate = 9<<20, 1<<20, 7*time.Second, 5<<20
 }
