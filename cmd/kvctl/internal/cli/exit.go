@@ -88,6 +88,10 @@ func exitCode(ctx context.Context, err error) int {
 	if code, found := codeByKind(err); found {
 		return code
 	}
+	var refused *local.FlagsError
+	if errors.As(err, &refused) {
+		return exitUsage
+	}
 	var notReady *local.NotReadyError
 	if errors.As(err, &notReady) {
 		return exitUnhealthy
@@ -148,7 +152,10 @@ func (a *app) hintFor(err error) string {
 	var chosen *commandError
 	var died *local.StartError
 	var notReady *local.NotReadyError
+	var refused *local.FlagsError
 	switch {
+	case errors.As(err, &refused):
+		return "kvnode --help lists the flags; those from before are kept"
 	case errors.As(err, &chosen) && chosen.hint != "":
 		return chosen.hint
 	case errors.Is(err, errInterrupted):
