@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -454,6 +455,27 @@ func TestP8_StuckShardDelaysOnlyItself(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// No hint of a server's, however absurd, makes a client ask again before its caller's
+// time is over, or not wait at all.
+func TestAnAbsurdHintIsWaitedFor(t *testing.T) {
+	for _, hint := range []uint64{uint64(25 * time.Hour / time.Microsecond), math.MaxInt64 / 1000, math.MaxUint64} {
+		bubble(t, func(t *testing.T) {
+			w := newWorld(t, 1)
+			w.nodes[0].script(func(_ *fakeSession, op *kvv1.Operation) *kvv1.Answer {
+				a := refusal(op, kvv1.ErrorKind_ERROR_KIND_OVERLOADED)
+				a.Error.RetryAfterUs = hint
+				return a
+			})
+			c := w.open("n1:7400")
+			_, err := c.Put(within(t, time.Minute), "a", nil)
+			var e *Error
+			if !errors.As(err, &e) || e.Kind != ErrTimeout || e.InDoubt || e.Attempts != 1 {
+				t.Errorf("hint %d: %v", hint, err)
+			}
+		})
+	}
 }
 
 // A full disk does not get better by waiting a little: the caller is told at once,

@@ -150,12 +150,7 @@ func planNodes(plan *peerv1.Plan) []shardmap.Node {
 // which leads to them.
 func (n *Node) openStore() error {
 	var err error
-	n.kv, err = kvserver.New(kvserver.Options{
-		ClusterID: n.clusterID, Self: n.self.ID, Shards: dataShards{n}, Peers: forwarder{n}, Clock: n.deps.Clock,
-		Limits: kvserver.Limits{MaxKeyBytes: n.cfg.MaxKeyBytes, MaxValueBytes: n.cfg.MaxValueBytes, MaxHeldBytes: n.cfg.MaxClientMemory},
-		Logger: n.log,
-	})
-	if err != nil {
+	if n.kv, err = kvserver.New(n.kvOptions()); err != nil {
 		return err
 	}
 	id, err := nonce(n.deps.Random)
@@ -163,7 +158,7 @@ func (n *Node) openStore() error {
 		return err
 	}
 	options := raftstore.Options{
-		Dir: n.dir.StoreDir(), FS: n.deps.FS, Self: n.self.ID, Clock: n.deps.Clock, Nonce: id, Logger: n.log,
+		Dir: n.dir.StoreDir(), FS: n.deps.FS, Self: n.self.ID, Name: n.self.Name, Clock: n.deps.Clock, Nonce: id, Logger: n.log,
 		Network: n.network, ElectionTimeout: n.cfg.ElectionTimeout, SyncPacing: n.cfg.SyncPacing,
 		EntriesInFlight: n.cfg.EntriesInFlight,
 		MaxLogBytes:     n.cfg.MaxLogBytes, LogBytesPerShard: n.cfg.LogBytesPerShard, FlushInterval: n.cfg.FlushInterval,
@@ -185,6 +180,14 @@ func (n *Node) openStore() error {
 	}
 	n.store.Store(store)
 	return nil
+}
+
+func (n *Node) kvOptions() kvserver.Options {
+	return kvserver.Options{
+		ClusterID: n.clusterID, Self: n.self.ID, Shards: dataShards{n}, Peers: forwarder{n}, Clock: n.deps.Clock,
+		Limits: kvserver.Limits{MaxKeyBytes: n.cfg.MaxKeyBytes, MaxValueBytes: n.cfg.MaxValueBytes, MaxHeldBytes: n.cfg.MaxClientMemory},
+		Logger: n.log,
+	}
 }
 
 // leader is called from the stores' goroutines and must not block.

@@ -64,7 +64,8 @@ func (n *Node) status() *adminv1.NodeStatusResponse {
 			})
 		}
 		db := store.Databases(usagePatience)
-		resp.Disk = &adminv1.DiskUsage{LogBytes: db.LogBytes(), StateBytes: db.StateBytes()}
+		resp.Disk = diskUsage(store.Disk(), n.dir.StoreDir())
+		resp.Disk.LogBytes, resp.Disk.StateBytes = db.LogBytes(), db.StateBytes()
 	}
 	for _, m := range n.gossip.Members() {
 		resp.Members = append(resp.Members, &adminv1.GossipMember{
@@ -74,13 +75,22 @@ func (n *Node) status() *adminv1.NodeStatusResponse {
 	return resp
 }
 
+// diskUsage is what is known of the disk without asking it.
+func diskUsage(d raftstore.Disk, dir string) *adminv1.DiskUsage {
+	u := &adminv1.DiskUsage{SpaceLevel: d.Space.Level.String(), Dir: dir, Hangs: d.Silent}
+	if d.Space.Known {
+		u.FreeBytes, u.TotalBytes, u.LowBytes = proto.Uint64(d.Space.Free), d.Space.Total, d.Space.LowAt
+	}
+	return u
+}
+
 func (n *Node) replicaStatus(st raftstore.Status) *adminv1.ReplicaStatus {
 	r := &adminv1.ReplicaStatus{
 		Shard: uint64(st.Shard), Replica: uint64(st.Replica), NodeId: string(n.self.ID), State: st.State,
 		Term: st.Term, FirstIndex: st.FirstIndex, LastIndex: st.LastIndex, Commit: st.Commit, Applied: st.Applied,
 		LeaderNode: string(st.Leader), Ready: st.Ready, NoQuorumUs: uint64(st.NoQuorumFor.Microseconds()),
 		QueuedWrites: uint64(st.QueuedWrites), QueuedBytes: uint64(st.QueuedBytes),
-		RequestRecords: uint64(st.Requests.Records), RequestClients: uint64(st.Requests.Clients),
+		RequestRecords: uint64(st.Requests.Records), RequestClients: uint64(st.Requests.Clients), Problem: st.Problem,
 	}
 	if st.LogBytes >= 0 {
 		r.LogBytes = proto.Uint64(uint64(st.LogBytes))

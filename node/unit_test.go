@@ -207,3 +207,11 @@ func TestOnlyTheDefaultAdminAddressMayGiveWay(t *testing.T) {
 		}
 	}
 }
+
+// What a node is told of clients' bounds reaches the server of the data API.
+func TestFlagsReachTheServer(t *testing.T) {
+	n := &Node{cfg: config.Config{MaxKeyBytes: 17, MaxValueBytes: 1818, MaxClientMemory: 99 << 20}}
+	if l := n.kvOptions().Limits; l.MaxKeyBytes != 17 || l.MaxValueBytes != 1818 || l.MaxHeldBytes != 99<<20 {
+		t.Errorf("%+v", l)
+	}
+}

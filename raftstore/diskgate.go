@@ -86,6 +86,7 @@ func (d *diskGate) look(passed time.Duration) {
 	s := d.store
 	s.health.Look()
 	d.state.feel(s)
+	s.flusher.judge() // it may be waiting for a flush itself, for which logs grow meanwhile
 	hung := d.log.pending(s.log.OldestPendingSync(), step)
 	wasQuiet := d.quiet.on // in a statement of its own: set changes it
 	logQuiet := d.quiet.set(hung, step)

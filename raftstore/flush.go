@@ -191,7 +191,8 @@ func (f *flusher) cut() {
 }
 
 // judge closes the node to new writes while its logs are far above their bound:
-// the disk of the state database cannot keep up.
+// the disk of the state database cannot keep up. The flusher and the disk gate call
+// it; whichever is late is put right by the other's next look.
 func (f *flusher) judge() {
 	o := &f.store.opts
 	full := f.logBytes() > o.MaxLogBytes+o.MaxLogBytes/2

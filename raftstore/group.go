@@ -205,7 +205,21 @@ func (g *Group) Status() Status {
 	t := g.tenure.Load()
 	st.Ready = t != nil && t.ready.Load()
 	st.Restarts, st.LastRestart = g.store.history.of(g.shard)
+	st.Problem = g.problem()
 	return st
+}
+
+// problem says in words what keeps a replica that runs from doing its part.
+func (g *Group) problem() string {
+	switch {
+	case g.silent.Load() && g.store.disk.logHangs.Load():
+		return "silent: the node's disk hangs in a sync of the log"
+	case g.silent.Load():
+		return "silent: the disk hangs in applying committed entries"
+	case g.starved.Load() && g.shard != shardmap.SystemShard:
+		return "refuses writes: a majority of the shard's replicas has no disk space"
+	}
+	return ""
 }
 
 func stateName(s raft.RaftState) string {

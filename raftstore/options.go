@@ -27,6 +27,7 @@ type Options struct {
 	Dir     string          // holds the log and state databases
 	FS      vfs.FS          // default: the machine's
 	Self    shardmap.NodeID // this node
+	Name    string          // this node's for people, in messages; default: the beginning of Self
 	Clock   clock.Clock
 	Nonce   uint64 // random, new for every process start (rule L6)
 	Logger  *slog.Logger

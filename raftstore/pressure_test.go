@@ -107,3 +107,49 @@ func TestAStallRefusesWritesOfAllKinds(t *testing.T) {
 		}
 	})
 }
+
+// The state database is asked how it does about each second, and more often the more
+// is applied, or while puts are refused: a stall must not come between two looks.
+func TestTheStateIsAskedMoreOftenUnderLoad(t *testing.T) {
+	s := &Store{opts: Options{MemTableBytes: 8000}, sampler: &sampler{kick: make(chan struct{}, 1)}}
+	var f feeling
+	asked := func(looks int, applied uint64) (times int) {
+		for range looks {
+			s.appliedBytes.Add(applied)
+			f.feel(s)
+			select {
+			case <-s.sampler.kick:
+				times++
+			default:
+			}
+		}
+		return times
+	}
+	// At every tenth look, and for each eighth of a memtable that was applied.
+	for _, c := range []struct {
+		applied uint64
+		want    int
+	}{{0, 10}, {10, 10}, {250, 30}, {999, 50}, {1000, 100}, {5000, 100}} {
+		if got := asked(100, c.applied); got != c.want {
+			t.Errorf("%d bytes between two looks: asked %d times in 100; want %d", c.applied, got, c.want)
+		}
+	}
+	s.nearStall.Store(true)
+	if got := asked(100, 0); got != 100 {
+		t.Errorf("while puts are refused: asked %d times in 100", got)
+	}
+}
+
+// What is applied is counted for that.
+func TestAppliedBytesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 1)
+		c.create(record(2, wholeRing, 1))
+		g := c.leader(2)
+		before := g.store.appliedBytes.Load()
+		mustPut(t, g, "a", strings.Repeat("x", 5000))
+		if got := g.store.appliedBytes.Load() - before; got < 5000 || got > 6000 {
+			t.Errorf("%d bytes were counted for 5000", got)
+		}
+	})
+}

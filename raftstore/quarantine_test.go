@@ -114,6 +114,31 @@ func TestL2_BootQuarantinesADamagedRecord(t *testing.T) {
 					t.Error("the sound shard does not run")
 				}
 				mustPut(t, c.leader(2), keyIn(low), "w")
+				// Its data stays when it is retired, and that is said, each time; a replica
+				// that never was here is retired without a word of that.
+				if name == "applied position gone" { // its record says what is its own
+					if err := n.store.Retire(t.Context(), 2, 201); err != nil || n.traces(2, low) != nil || len(n.store.Quarantined()) != 0 {
+						t.Errorf("retired: %v, %v, %+v", err, n.traces(2, low), n.store.Quarantined())
+					}
+					return
+				}
+				for range 2 {
+					var e *kverr.Error
+					err := n.store.Retire(t.Context(), 2, 201)
+					if !errors.As(err, &e) || e.Kind != kverr.Internal || e.Shard != 2 || !strings.Contains(err.Error(), "its data stays in data") {
+						t.Errorf("retired with an unreadable record: %v", err)
+					}
+					held = n.store.Quarantined()
+					if len(held) != 1 || held[0].Shard != 2 || !strings.HasPrefix(held[0].Reason, "retired, but") {
+						t.Errorf("quarantined then: %+v", held)
+					}
+				}
+				if err := n.store.Retire(t.Context(), 9, 901); err != nil {
+					t.Error(err)
+				}
+				if !n.store.Barred(2, 201) || !n.store.Barred(9, 901) {
+					t.Error("a retired replica could run")
+				}
 			})
 		})
 	}

@@ -19,6 +19,10 @@ import (
 // yet, is retired as well (F3). It may be repeated, also after a crash at any
 // point; a boot finishes what a crash left.
 //
+// Where the record of a replica that was here cannot be read, nobody knows which data
+// is its own: the replica is retired, the data stays, and the error (Internal) says
+// what to do. It is listed by Quarantined until the process ends.
+//
 // Order (L2): stop the group → one synced batch of tombstone and the end of log
 // and votes → flush and excise the data. The record goes last, so that a replica
 // whose votes are gone can still be told from one that never voted.
@@ -34,10 +38,14 @@ func (s *Store) Retire(ctx context.Context, shard shardmap.ShardID, replica shar
 	case <-ctx.Done():
 		return fmt.Errorf("raftstore: retire shard %d: %w", shard, ctx.Err())
 	}
+	held := s.holds(shard, replica)
+	var ran *shardmap.Record // of a replica that ran until now: it knows what is its own
 	if g, here := s.Group(shard); here && g.replica == replica && s.unregister(g) {
 		if err := s.stopUnregistered(g); err != nil {
 			return err
 		}
+		rec := g.Record()
+		ran = &rec
 		g.excisions.Add(1) // and stays odd: for a read that is still under way
 		s.opts.Failpoints.Hit(failpoint.RemovalStopped)
 	}
@@ -46,12 +54,41 @@ func (s *Store) Retire(ctx context.Context, shard shardmap.ShardID, replica shar
 		return fmt.Errorf("raftstore: shard %d: retire replica %d: %w", shard, replica, err)
 	}
 	s.opts.Failpoints.Hit(failpoint.RemovalTombstoned)
-	s.quarantined.remove(shard, replica)
-	rec, found, err := s.recordOf(shard, replica)
-	if err != nil || !found {
+	rec, found, damage, err := s.recordOf(shard, replica)
+	switch {
+	case err != nil:
 		return err
+	case found:
+	case ran != nil:
+		rec = *ran
+	case held && damage != nil:
+		return s.keepsData(shard, replica, damage)
+	default:
+		s.quarantined.remove(shard, replica)
+		return nil
 	}
+	s.quarantined.remove(shard, replica)
 	return s.finishRemoval(ctx, rec)
+}
+
+// holds reports whether anything of a replica is here.
+func (s *Store) holds(shard shardmap.ShardID, replica shardmap.ReplicaID) bool {
+	info := s.log.Info(uint64(shard))
+	m, held := s.quarantined.get(shard)
+	return info.Exists && info.Replica == uint64(replica) || held && m.Replica == replica
+}
+
+// keepsData is the outcome for a retired replica whose data cannot be told from
+// others'. To guess would be to risk that of sound replicas.
+func (s *Store) keepsData(shard shardmap.ShardID, replica shardmap.ReplicaID, damage error) error {
+	e := kverr.New(kverr.Internal, "raftstore: shard %d: replica %d is retired and will not run again, but its record cannot be read, "+
+		"so its data stays in %s: to be rid of it, and before another replica of these keys comes here, give the node an empty data "+
+		"directory once its other replicas are elsewhere: %w", shard, replica, s.opts.Dir, damage)
+	e.Shard = uint64(shard)
+	s.opts.Logger.Error("the data of a retired replica stays", "shard", shard, "replica", replica, "err", damage)
+	s.quarantined.add(Quarantined{Shard: shard, Replica: replica,
+		Reason: "retired, but its record cannot be read and its data stays: " + damage.Error()})
+	return e
 }
 
 // finishRemoval takes the data of a replica whose retirement is on disk.
@@ -76,19 +113,20 @@ func (s *Store) excise(ctx context.Context, arc shardmap.Arc) error {
 	return s.cut(from, to, func(span pebble.KeyRange) error { return s.state.Excise(context.Background(), span) })
 }
 
-// recordOf finds the stored record of a replica that does not run.
-func (s *Store) recordOf(shard shardmap.ShardID, replica shardmap.ReplicaID) (shardmap.Record, bool, error) {
+// recordOf finds the stored record of a replica that does not run. damage is what
+// could not be read meanwhile: it may have been that record.
+func (s *Store) recordOf(shard shardmap.ShardID, replica shardmap.ReplicaID) (rec shardmap.Record, found bool, damage, err error) {
 	stored, err := s.storedRecords()
 	if err != nil {
-		return shardmap.Record{}, false, err
+		return shardmap.Record{}, false, nil, err
 	}
 	for _, rec := range stored.records {
 		member, ok := rec.On(s.opts.Self)
 		if rec.Shard == shard && ok && member.ID == replica {
-			return rec, true, nil
+			return rec, true, nil, nil
 		}
 	}
-	return shardmap.Record{}, false, nil
+	return shardmap.Record{}, false, stored.damage, nil
 }
 
 // stopUnregistered stops a group that is no longer in the table, and does the

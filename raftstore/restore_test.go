@@ -281,3 +281,47 @@ func TestAFailedIngestIsTriedAgain(t *testing.T) {
 		c.agree(2)
 	})
 }
+
+// A group that is restarted while it ingests cannot tell its transport how that
+// ended. What had been staged for an ingest that failed is given back all the same,
+// or it would keep every later snapshot of the shard out.
+func TestAnIngestThatFailsInARestartIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		tinyLogs(c)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		behind := c.nodes[nodeID(3)]
+		c.isolate(behind.id, true)
+		fill(t, g, "k", 300)
+		cutLogs(c, g, 100)
+		var spoiled atomic.Bool
+		restarted := make(chan error, 1)
+		behind.fail.Hook(func(at failpoint.Name) {
+			if at != failpoint.IngestFlushed || !spoiled.CompareAndSwap(false, true) {
+				return
+			}
+			staged, err := behind.fs.List("data/staging")
+			if err != nil {
+				t.Error(err)
+			}
+			for _, dir := range staged {
+				if err := behind.fs.RemoveAll("data/staging/" + dir); err != nil {
+					t.Error(err)
+				}
+			}
+			go func() { restarted <- behind.store.restart(behind.group(2), "test") }()
+			time.Sleep(time.Second) // by then the transport is closed; raft waits for the ingest
+		})
+		c.isolate(behind.id, false)
+		c.await("the spoiled ingest", time.Minute, spoiled.Load)
+		if err := <-restarted; err != nil {
+			t.Fatal(err)
+		}
+		fill(t, c.leader(2), "late", 20)
+		c.agree(2)
+		if s := behind.store.staging.Stats(); s.Bytes != 0 || s.Complete != 0 {
+			t.Errorf("left of stagings: %+v", s)
+		}
+	})
+}

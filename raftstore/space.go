@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -62,15 +63,11 @@ func (g *Group) Admits(kind state.OpKind) error {
 		return g.keepsUp(kind)
 	}
 	if s.space.Level() < bound {
-		e := g.noSpace("")
+		e := g.noSpace()
 		e.Message = "no space left: reads go on; a majority of the shard's replicas has no disk space: free some on their nodes"
 		return e
 	}
-	goesOn := "reads and deletes go on"
-	if bound == diskspace.Critical {
-		goesOn = "reads go on, and a few deletes"
-	}
-	return g.noSpace(goesOn)
+	return g.noSpace()
 }
 
 // frees reports whether operations of a kind make room in the end. A transaction
@@ -79,10 +76,19 @@ func frees(kind state.OpKind) bool {
 	return kind == state.OpDelete || kind == state.OpSweep || kind == state.OpVerify
 }
 
-func (g *Group) noSpace(goesOn string) *kverr.Error {
+// noSpace refuses a write for want of space here, and says what is still taken.
+func (g *Group) noSpace() *kverr.Error {
 	s := g.store
+	goesOn := "reads and deletes go on"
+	switch {
+	case s.space.AtTheLast():
+		goesOn = "reads go on"
+	case s.space.Level() >= diskspace.Critical:
+		goesOn = "reads go on, and a few deletes each second"
+	}
 	return &kverr.Error{Kind: kverr.NoSpace, Shard: uint64(g.shard), Node: string(s.opts.Self), RetryAfter: noSpaceRetry,
-		Message: fmt.Sprintf("no space left: %s; free disk space on node %s (directory %s)", goesOn, s.opts.Self.Short(), s.opts.Dir)}
+		Message: fmt.Sprintf("no space left: %s; free disk space on node %s (directory %s)",
+			goesOn, cmp.Or(s.opts.Name, s.opts.Self.Short()), s.opts.Dir)}
 }
 
 // lookForRoom notes whether a leader's followers leave it without a majority that has
@@ -137,7 +143,7 @@ func (g *Group) admitsAll(ops []state.Op) error {
 		return nil
 	}
 	if cost := len(ops) * deleteCost; !g.store.trickle.AllowN(time.Now(), cost) {
-		return g.noSpace("reads go on, and a few deletes")
+		return g.noSpace()
 	}
 	return nil
 }

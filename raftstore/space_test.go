@@ -29,7 +29,9 @@ func withSmallDisks(t *testing.T) (c *testCluster, disks []*quotafs.FS) {
 			t.Fatal(err)
 		}
 		disks = append(disks, disk)
-		n.opts = func(o *Options) { o.FS, o.LowSpaceBytes, o.BallastBytes = disk, 16<<20, 4<<20 }
+		n.opts = func(o *Options) {
+			o.FS, o.LowSpaceBytes, o.BallastBytes, o.Name = disk, 16<<20, 4<<20, fmt.Sprint("node-", i)
+		}
 		n.listen()
 	}
 	for _, n := range c.nodes {
@@ -134,6 +136,48 @@ func TestSomeDeletesGoOnWhereAllDisksAreFull(t *testing.T) {
 		fillAll(c, disks, 60<<20, diskspace.OK)
 		mustPut(t, g, "a", "2")
 		c.agree(2)
+	})
+}
+
+// A refused write is told what still goes on at this moment, whose disk it is, and
+// where.
+func TestARefusalForSpaceTellsTheTruth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, disks := withSmallDisks(t)
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		mustPut(t, g, "a", "1")
+		refused := func(when, goesOn string) {
+			t.Helper()
+			err := <-proposeOne(g, "a")
+			where := fmt.Sprintf("free disk space on node %s (directory data)", g.store.opts.Name)
+			if want := "no space left: " + goesOn + "; " + where; kverr.KindOf(err) != kverr.NoSpace || err.Error() != want {
+				t.Errorf("%s: %v; want %s", when, err, want)
+			}
+		}
+		fillAll(c, disks, 12<<20, diskspace.Low)
+		refused("low", "reads and deletes go on")
+		if err := <-del(g, "b"); err != nil {
+			t.Errorf("a delete at low: %v", err)
+		}
+		fillAll(c, disks, 0, diskspace.Critical)
+		refused("critical", "reads go on, and a few deletes each second")
+		if err := <-del(g, "b"); err != nil {
+			t.Errorf("a delete at critical: %v", err)
+		}
+		// That has thrown off the ballast; others take most of what it gave.
+		for _, d := range disks {
+			d.FillUp(1 << 20)
+		}
+		time.Sleep(2 * time.Second)
+		if !g.store.space.AtTheLast() {
+			t.Fatalf("the ballast is there: %+v; nothing is proved", g.store.space.Status())
+		}
+		refused("at the last", "reads go on")
+		if err := <-del(g, "b"); kverr.KindOf(err) != kverr.NoSpace {
+			t.Errorf("a delete at the last: %v", err)
+		}
+		mustGet(t, g, "a", "1")
 	})
 }
 

@@ -72,6 +72,8 @@ type Status struct {
 	// NoQuorumFor is how long the group has had no leader with a quorum, as far
 	// as this replica can tell; 0 while it has one.
 	NoQuorumFor time.Duration
+	// Problem is what is wrong with the replica, in words; empty when nothing is.
+	Problem string
 }
 
 // Counters are running totals of one store.

@@ -24,6 +24,11 @@ var (
 	ErrUnknownNode = errors.New("unknown node")
 	// ErrNotRunning means that the node's process does not exist.
 	ErrNotRunning = errors.New("not running")
+	// ErrNotPaused means that the node runs: there is nothing to resume.
+	ErrNotPaused = errors.New("not paused: it was running")
+	// ErrLeftAlone means that a node was not touched, since the cluster would not have
+	// served without it.
+	ErrLeftAlone = errors.New("left as it was")
 	// ErrFormat means that the directory was written by a newer version.
 	ErrFormat = errors.New("unknown format")
 	// ErrNoBinary means that no kvnode executable was found.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -398,12 +399,103 @@ func TestRollingRestartStopsWithoutLeaders(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	var missing *NotReadyError
-	if err := c.RollingRestart(ctx, cfg); !errors.As(err, &missing) || !strings.Contains(err.Error(), "restart of n1, 1 of 3") {
+	if err := c.RollingRestart(ctx, cfg); !errors.As(err, &missing) || !strings.Contains(err.Error(), "n1: after its restart, 1 of 3") {
 		t.Fatalf("restart: %v", err)
+	} else if failed := NodeErrors(err); len(failed) != 3 || errors.Is(failed[0], ErrLeftAlone) ||
+		!errors.Is(failed[1], ErrLeftAlone) || !errors.Is(failed[2], ErrLeftAlone) {
+		t.Errorf("failed: %v", failed)
 	}
 	if after := wantStates(t, c, "n1=running n2=running n3=running"); after[1] != before[1] || after[2] != before[2] {
 		t.Errorf("pids %v, then %v", before, after)
 	}
+}
+
+// A node that does not come back does not keep the others from their turns, as long
+// as the cluster serves without it; all is reported.
+func TestRollingRestartGoesOnPastANode(t *testing.T) {
+	c, cfg := newCluster(t, ""), testConfig(t)
+	mustUp(t, c, cfg)
+	before := wantStates(t, c, "n1=running n2=running n3=running")
+	t.Setenv(localtest.Env, "sick2") // n2 dies at its next start
+	err := c.RollingRestart(testContext(t), cfg)
+	failed := NodeErrors(err)
+	var died *StartError
+	if len(failed) != 1 || failed[0].Node != "n2" || !errors.As(err, &died) || died.ExitCode != 1 {
+		t.Fatalf("restart: %v", err)
+	}
+	after := wantStates(t, c, "n1=running n2=dead n3=running")
+	if after[0] == before[0] || after[2] == before[2] {
+		t.Errorf("pids %v, then %v: a sound node was not restarted", before, after)
+	}
+}
+
+// One that hangs at its start has its share of the time, and is not waited for again.
+func TestRollingRestartGoesOnPastANodeThatHangs(t *testing.T) {
+	c, cfg := newCluster(t, ""), testConfig(t)
+	mustUp(t, c, cfg)
+	before := wantStates(t, c, "n1=running n2=running n3=running")
+	t.Setenv(localtest.Env, "mute2")
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	defer cancel()
+	failed := NodeErrors(c.RollingRestart(ctx, cfg))
+	var missing *NotReadyError
+	if len(failed) != 1 || failed[0].Node != "n2" || !errors.As(failed[0], &missing) {
+		t.Fatalf("restart: %v", failed)
+	}
+	if after := wantStates(t, c, "n1=running n2=running n3=running"); after[0] == before[0] || after[2] == before[2] {
+		t.Errorf("pids %v, then %v: a sound node was not restarted", before, after)
+	}
+}
+
+// Flags that kvnode refuses are told at once and not remembered, whether or not a
+// node would have been started with them.
+func TestRefusedFlagsAreNotRemembered(t *testing.T) {
+	c, cfg := newCluster(t, ""), testConfig(t)
+	good := []string{"--fake-version", "v7"}
+	bad := cfg
+	bad.NodeFlags = []string{"--bogus"}
+	refused := func(when string) {
+		t.Helper()
+		_, err := c.Up(testContext(t), bad)
+		var e *FlagsError
+		if !errors.As(err, &e) || !slices.Equal(e.Flags, bad.NodeFlags) || !strings.Contains(err.Error(), "-bogus") || len(e.Faults) == 0 {
+			t.Fatalf("%s: %v", when, err)
+		}
+	}
+	refused("a new cluster")
+	if c.Exists() {
+		t.Error("a cluster was made with them")
+	}
+	cfg.NodeFlags = good
+	mustUp(t, c, cfg)
+	pids := wantStates(t, c, "n1=running n2=running n3=running")
+	refused("one that runs")
+	if _, flags, err := c.Options(); err != nil || !slices.Equal(flags, good) {
+		t.Errorf("remembered: %q, %v", flags, err)
+	}
+	if err := c.Kill(testContext(t), "n1"); err != nil {
+		t.Fatal(err)
+	}
+	refused("one with a dead node")
+	if now := wantStates(t, c, "n1=dead n2=running n3=running"); now[1] != pids[1] {
+		t.Error("a node was restarted")
+	}
+	cfg.NodeFlags = nil
+	mustUp(t, c, cfg)
+}
+
+// Resuming tells those that were not paused.
+func TestResumeSaysWhoRan(t *testing.T) {
+	c, cfg := newCluster(t, ""), testConfig(t)
+	mustUp(t, c, cfg)
+	if err := c.Pause(testContext(t), "n2"); err != nil {
+		t.Fatal(err)
+	}
+	failed := NodeErrors(c.Resume(testContext(t)))
+	if len(failed) != 2 || failed[0].Node != "n1" || failed[1].Node != "n3" || !errors.Is(failed[0], ErrNotPaused) {
+		t.Fatalf("resume: %v", failed)
+	}
+	wantStates(t, c, "n1=running n2=running n3=running")
 }
 
 func TestKillSaysWhomItDidNotHit(t *testing.T) {
@@ -439,8 +531,16 @@ func TestNodeFlagsAreShownAndForgotten(t *testing.T) {
 	if len(notes) != 1 {
 		t.Errorf("nothing changed, and yet: %q", notes)
 	}
-	cfg.NodeFlags = []string{"--no-such-flag"}
 	if _, err := c.Stop(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	// Flags that an earlier kvnode took and this one does not.
+	st, err := c.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.NodeFlags, cfg.NodeFlags = []string{"--no-such-flag"}, nil
+	if err := c.save(st); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Up(testContext(t), cfg); err == nil || !strings.Contains(err.Error(), "started as: ") ||

@@ -21,7 +21,12 @@ type NodeError struct {
 	Err  error
 }
 
-func (e *NodeError) Error() string { return fmt.Sprintf("%s: %v", e.Node, e.Err) }
+func (e *NodeError) Error() string {
+	if died, ok := e.Err.(*StartError); ok {
+		return died.Error() // which names the node
+	}
+	return fmt.Sprintf("%s: %v", e.Node, e.Err)
+}
 
 // Unwrap returns the cause.
 func (e *NodeError) Unwrap() error { return e.Err }
@@ -56,8 +61,8 @@ func (c *Cluster) Pause(ctx context.Context, names ...string) error {
 	return c.signalAndWait(ctx, sigPause, names, paused)
 }
 
-// Resume lets paused nodes go on, with SIGCONT. A node that is not paused is
-// left as it is.
+// Resume lets paused nodes go on, with SIGCONT. A node that runs is left as it is,
+// which is an error (ErrNotPaused), after the others were resumed.
 func (c *Cluster) Resume(ctx context.Context, names ...string) error {
 	return c.signalAndWait(ctx, sigResume, names, running)
 }
@@ -74,6 +79,10 @@ func (c *Cluster) signalAndWait(ctx context.Context, sig unix.Signal, names []st
 	var failed error
 	var reached []*nodeState
 	for _, n := range nodes {
+		if sig == sigResume && n.Process.look() == running {
+			failed = errors.Join(failed, &NodeError{Node: n.Name, Err: ErrNotPaused})
+			continue
+		}
 		if err := n.Process.signal(sig); err != nil {
 			failed = errors.Join(failed, &NodeError{Node: n.Name, Err: err})
 			continue

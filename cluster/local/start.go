@@ -2,19 +2,25 @@ package local
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 )
 
-// exitAddressInUse is kvnode's exit code when it could not bind its ports.
-const exitAddressInUse = 4
+// Exit codes of kvnode: when its flags are wrong, and when it could not bind its
+// ports.
+const (
+	exitUsage        = 2
+	exitAddressInUse = 4
+)
 
 // maxPortRounds bounds how often a node whose port was snatched between our
 // probe and its bind is started again with another one.
@@ -58,6 +64,17 @@ func (e *StartError) Error() string {
 // start starts the given nodes and waits until all of st's nodes among them
 // answer. The caller holds the directory's lock.
 func (c *Cluster) start(ctx context.Context, st *state, nodes []*nodeState, cfg Config) error {
+	check := st.changed && len(st.NodeFlags) > 0
+	if len(nodes) == 0 && !check {
+		return c.save(st)
+	}
+	binary, err := findBinary(st.Binary)
+	if err == nil && check {
+		err = c.checkFlags(ctx, st, binary)
+	}
+	if err != nil {
+		return err
+	}
 	if len(nodes) == 0 {
 		return c.save(st)
 	}
@@ -66,10 +83,6 @@ func (c *Cluster) start(ctx context.Context, st *state, nodes []*nodeState, cfg 
 		return err
 	}
 	defer unlock()
-	binary, err := findBinary(st.Binary)
-	if err != nil {
-		return err
-	}
 	free := newPorts(cfg.FirstPort, st.Nodes)
 	for round := 1; ; round++ {
 		offsets, err := c.spawnAll(st, nodes, binary, free, cfg)
@@ -123,6 +136,49 @@ func (c *Cluster) spawnAll(st *state, nodes []*nodeState, binary string, free *p
 		n.StartedAt, n.Stopped = time.Now().UTC(), false
 	}
 	return offsets, c.save(st)
+}
+
+// FlagsError says that kvnode refuses the flags for the nodes. They were not
+// remembered, and no node was started with them.
+type FlagsError struct {
+	Flags  []string
+	Faults []string // kvnode's own words, a line each
+}
+
+func (e *FlagsError) Error() string {
+	return "kvnode refuses the flags " + strings.Join(e.Flags, " ") + ":\n" + strings.Join(e.Faults, "\n")
+}
+
+// flagsPatience bounds a check of flags: it starts nothing.
+const flagsPatience = 10 * time.Second
+
+// checkFlags has kvnode look at the flags before they are remembered: wrong ones
+// would keep every node from its next start, whenever that is. A kvnode that cannot
+// be asked is no reason to refuse them.
+func (c *Cluster) checkFlags(ctx context.Context, st *state, binary string) error {
+	ctx, cancel := context.WithTimeout(ctx, flagsPatience)
+	defer cancel()
+	n := *st.Nodes[0] // the flags are the same for all
+	n.Listen, n.Gossip = cmp.Or(n.Listen, "127.0.0.1:7401"), cmp.Or(n.Gossip, "127.0.0.1:7501")
+	home := filepath.Dir(c.LogPath(n.Name)) // relative paths in flags lead from there
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, binary, append([]string{"config", "check"}, c.arguments(st, &n)...)...)
+	cmd.Dir = home
+	out, err := cmd.CombinedOutput()
+	exit := (*exec.ExitError)(nil)
+	if !errors.As(err, &exit) || exit.ExitCode() != exitUsage {
+		return nil
+	}
+	refused := &FlagsError{Flags: st.NodeFlags}
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(strings.TrimPrefix(line, "kvnode: "))
+		if line != "" && !strings.HasPrefix(line, "see kvnode --help") {
+			refused.Faults = append(refused.Faults, line)
+		}
+	}
+	return refused
 }
 
 func (c *Cluster) arguments(st *state, n *nodeState) []string {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -85,6 +84,12 @@ func (c *Cluster) Restart(ctx context.Context, cfg Config, names ...string) erro
 // have leaders, so that the cluster serves all the while. Those that do not run
 // are started first, all at once. Only Binary, NodeFlags, FirstPort and Note of
 // cfg are used.
+//
+// A node that does not come back does not keep the others from their turns while the
+// cluster serves without it; when it does not serve, those that are left are not
+// touched. The error consists of *NodeError (see NodeErrors), one for each node that
+// was not restarted or did not come back, ErrLeftAlone for the untouched; or it is
+// that of an argument.
 func (c *Cluster) RollingRestart(ctx context.Context, cfg Config, names ...string) error {
 	st, err := c.load()
 	if err != nil {
@@ -106,26 +111,89 @@ func (c *Cluster) RollingRestart(ctx context.Context, cfg Config, names ...strin
 	if len(down) > 0 {
 		turns = append([][]string{down}, turns...)
 	}
+	var failed error
 	for i, turn := range turns {
-		err := c.Restart(ctx, cfg, turn...)
+		// One that hangs must not use up the time of those after it.
+		turnCtx, cancel := share(ctx, len(turns)-i)
+		own := blame(turn, c.Restart(turnCtx, cfg, turn...))
+		cancel()
+		failed = errors.Join(failed, own)
+		turnCtx, cancel = share(ctx, len(turns)-i)
+		err := c.awaitServing(turnCtx, NodeErrors(failed))
+		cancel()
 		if err == nil {
-			err = c.awaitServing(ctx)
+			continue
 		}
-		if err != nil {
-			return fmt.Errorf("restart of %s, %d of %d: %w", strings.Join(turn, ", "), i+1, len(turns), err)
+		if own == nil {
+			failed = errors.Join(failed, blame(turn, fmt.Errorf("after its restart, %d of %d: %w", i+1, len(turns), err)))
 		}
+		for _, left := range turns[i+1:] {
+			failed = errors.Join(failed, blame(left, fmt.Errorf("%w: %w", ErrLeftAlone, err)))
+		}
+		break
+	}
+	return failed
+}
+
+// share is the part of ctx's time that the first of n equal pieces of work may take.
+func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	end, bounded := ctx.Deadline()
+	if !bounded {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(end)/time.Duration(n))
+}
+
+// blame spreads an error over the nodes that it concerns: those that it says have
+// died, or all. Nil for nil.
+func blame(nodes []string, err error) error {
+	if err == nil {
+		return nil
+	}
+	died := startErrors(err)
+	var all error
+	for _, name := range nodes {
+		switch i := slices.IndexFunc(died, func(e *StartError) bool { return e.Node == name }); {
+		case i >= 0:
+			all = errors.Join(all, &NodeError{Node: name, Err: died[i]})
+		case len(died) == 0:
+			all = errors.Join(all, &NodeError{Node: name, Err: err})
+		}
+	}
+	return all
+}
+
+// startErrors finds every *StartError in err.
+func startErrors(err error) []*StartError {
+	switch e := err.(type) {
+	case *StartError:
+		return []*StartError{e}
+	case interface{ Unwrap() []error }:
+		var all []*StartError
+		for _, part := range e.Unwrap() {
+			all = append(all, startErrors(part)...)
+		}
+		return all
+	case interface{ Unwrap() error }:
+		return startErrors(e.Unwrap())
 	}
 	return nil
 }
 
 // awaitServing waits until every shard has a leader, as seen by the nodes that
-// run now; others are not waited for. A cluster that was not formed has none.
-func (c *Cluster) awaitServing(ctx context.Context) error {
+// run now; others, and those that failed, are not waited for. A cluster that was not
+// formed has none.
+func (c *Cluster) awaitServing(ctx context.Context, failed []*NodeError) error {
 	st, err := c.load()
 	if err != nil || st.ClusterID == "" {
 		return err
 	}
-	st.Nodes = slices.DeleteFunc(st.Nodes, func(n *nodeState) bool { return n.Process.look() != running })
+	st.Nodes = slices.DeleteFunc(st.Nodes, func(n *nodeState) bool {
+		return n.Process.look() != running || slices.ContainsFunc(failed, func(e *NodeError) bool { return e.Node == n.Name })
+	})
+	if len(st.Nodes) == 0 {
+		return &NotReadyError{What: "no node runs as it should"}
+	}
 	_, err = c.awaitLeaders(ctx, st)
 	return err
 }

@@ -44,7 +44,7 @@ func (r *Report) Endpoints() []string {
 // began and dies during it is started once more: it may have been dying already. Nodes started before an error keep running: repeating Up
 // goes on from there, and Down ends them.
 //
-// Errors: ErrNoBinary, ErrFormat, *StartError for each node that died,
+// Errors: ErrNoBinary, ErrFormat, *FlagsError, *StartError for each node that died,
 // *NotReadyError when ctx ended before the cluster served.
 func (c *Cluster) Up(ctx context.Context, cfg Config) (*Report, error) {
 	began := time.Now()

@@ -43,7 +43,11 @@ func run(args []string) int {
 	if err != nil {
 		hostname = "" // then --name is required
 	}
-	command, args := subcommand(args)
+	command, args, err := subcommand(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kvnode:", err)
+		return exitUsage
+	}
 	cfg, origins, err := config.Explain(args, config.Sources{
 		Env: os.LookupEnv, EnvNames: envNames, ReadFile: os.ReadFile, Hostname: hostname,
 	})
@@ -90,17 +94,33 @@ func envNames() []string {
 }
 
 // subcommand takes the words off that come before the flags.
-func subcommand(args []string) (command string, rest []string) {
-	if len(args) >= 2 && args[0] == "config" && (args[1] == "check" || args[1] == "show") {
-		return args[0] + " " + args[1], args[2:]
+func subcommand(args []string) (command string, rest []string, err error) {
+	if len(args) == 0 || args[0] != "config" {
+		return "", args, nil
 	}
-	return "", args
+	verb := ""
+	if len(args) > 1 {
+		verb = args[1]
+	}
+	switch verb {
+	case "check", "show":
+		return "config " + verb, args[2:], nil
+	case "--help", "-help", "-h":
+		return "", args[1:], nil
+	}
+	return "", nil, errors.New("config needs a verb: kvnode config check [flags] says what is wrong with flags, variables " +
+		"and file, kvnode config show [flags] prints every setting and where it came from")
 }
 
-// show prints the settings in the form of a configuration file.
+// show prints the settings in the form of a configuration file. Those that nobody has
+// set and that have no default value are comments.
 func show(origins []config.Origin) int {
 	for _, o := range origins {
-		if _, err := fmt.Printf("%-40s # %s\n", fmt.Sprintf("%s: %q", o.Name, o.Value), o.Source); err != nil {
+		line := fmt.Sprintf("%s: %q", o.Name, o.Value)
+		if o.Unset {
+			line = "# " + o.Name + ":"
+		}
+		if _, err := fmt.Printf("%-40s # %s\n", line, o.Source); err != nil {
 			return exitOther
 		}
 	}

@@ -34,7 +34,7 @@ const (
 	Internal       Kind = 13 // a bug, or a refused impossibility
 	Closed         Kind = 14 // the object was closed
 	Conflict       Kind = 15 // an admin call found something in the way
-	NoSpace        Kind = 16 // the disk is full: reads and deletes go on; free space, try again after RetryAfter
+	NoSpace        Kind = 16 // a disk is full: reads go on, deletes as the message says; free space, try again after RetryAfter
 	CondFailed     Kind = 17 // the condition of a write did not hold
 	CrossSlot      Kind = 18 // final: the keys of a transaction lie in different slots
 	Compacted      Kind = 19 // the changes asked for are no longer remembered here

@@ -129,7 +129,7 @@ func (c *Config) faults() []string {
 	f.bytes("--log-bytes-per-shard", c.LogBytesPerShard, 64<<10, 1<<40)
 	f.duration("--flush-interval", c.FlushInterval, 100*time.Millisecond, time.Hour)
 	if c.LowSpace > 0 {
-		f.bytes("--low-space", c.LowSpace, 1<<20, 1<<40)
+		f.bytes("--low-space", c.LowSpace, 1<<20, 1<<50)
 	}
 	if c.BallastSize > 0 {
 		f.bytes("--ballast-size", c.BallastSize, 1<<20, 1<<40)

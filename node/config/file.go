@@ -19,54 +19,61 @@ const maxFileBytes = 1 << 20
 // fileValue is what a file says about one setting.
 type fileValue struct {
 	value, source string
+	line          int
+	where         string // FILE:LINE
 }
 
 // readFile reads a configuration file: one YAML mapping whose keys are the names
 // of the flags. Keys that are no flag, keys that stand twice and values that are no
 // scalar (or, for join, a list of scalars) are faults.
-func readFile(path string, read func(string) ([]byte, error)) (map[string]fileValue, Faults) {
+func readFile(path string, read func(string) ([]byte, error), faults *located) map[string]fileValue {
+	fail := func(line int, format string, args ...any) { faults.add(line, fmt.Sprintf(format, args...)) }
 	b, err := read(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, Faults{fmt.Sprintf("--config %s: there is no such file", path)}
+		fail(0, "--config %s: there is no such file", path)
+		return nil
 	case err != nil:
-		return nil, Faults{fmt.Sprintf("--config %s: %v", path, err)}
+		fail(0, "--config %s: %v", path, err)
+		return nil
 	case len(b) > maxFileBytes:
-		return nil, Faults{fmt.Sprintf("--config %s has %d bytes: a configuration has at most %d", path, len(b), maxFileBytes)}
+		fail(0, "--config %s has %d bytes: a configuration has at most %d", path, len(b), maxFileBytes)
+		return nil
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(b, &doc); err != nil {
-		return nil, Faults{fmt.Sprintf("--config %s is no YAML: %v", path, err)}
+		fail(0, "--config %s is no YAML: %v", path, err)
+		return nil
 	}
 	if len(doc.Content) == 0 {
-		return nil, nil // empty, or comments only
+		return nil // empty, or comments only
 	}
 	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
-		return nil, Faults{fmt.Sprintf("%s:%d: a mapping of settings is expected, such as \"data-dir: /var/lib/ringfort\"", path, root.Line)}
+		fail(root.Line, "%s:%d: a mapping of settings is expected, such as \"data-dir: /var/lib/ringfort\"", path, root.Line)
+		return nil
 	}
 	values := make(map[string]fileValue)
-	var faults Faults
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, node := root.Content[i], root.Content[i+1]
 		where := fmt.Sprintf("%s:%d", path, key.Line)
 		known := slices.ContainsFunc(settings, func(s setting) bool { return s.name == key.Value })
 		if !known {
-			faults = append(faults, fmt.Sprintf("%s: unknown setting %q%s", where, key.Value, fileHint(key.Value)))
+			fail(key.Line, "%s: unknown setting %q%s", where, key.Value, fileHint(key.Value))
 			continue
 		}
 		if _, twice := values[key.Value]; twice {
-			faults = append(faults, fmt.Sprintf("%s: %s stands here twice", where, key.Value))
+			fail(key.Line, "%s: %s stands here twice", where, key.Value)
 			continue
 		}
 		value, ok := scalar(key.Value, node)
 		if !ok {
-			faults = append(faults, fmt.Sprintf("%s: %s must be a single value", where, key.Value))
+			fail(key.Line, "%s: %s must be a single value", where, key.Value)
 			continue
 		}
-		values[key.Value] = fileValue{value, fmt.Sprintf("%s: %s", where, key.Value)}
+		values[key.Value] = fileValue{value, fmt.Sprintf("%s: %s", where, key.Value), key.Line, where}
 	}
-	return values, faults
+	return values
 }
 
 // scalar is the text of a value; a list only where a flag takes one.

@@ -13,7 +13,8 @@ var (
 	ErrVersion = errors.New("version asked for")
 )
 
-// Faults is everything that is wrong, in the order of the flags.
+// Faults is everything that is wrong: with flags, variables and defaults, in the
+// order of the flags, then with the file, line by line.
 type Faults []string
 
 func (f Faults) Error() string { return strings.Join(f, "\n") }
@@ -29,6 +30,9 @@ type Sources struct {
 // Origin says for one setting what it is and where that came from.
 type Origin struct {
 	Name, Value, Source string // Source: a flag, a variable, a line of a file or "default"
+	// Unset: nobody has set it, and no value would mean the same. Value is empty, and
+	// Source says in words what holds instead.
+	Unset bool
 }
 
 // Parse reads arguments (without the program's name), the environment and the
@@ -40,46 +44,82 @@ func Parse(args []string, from Sources) (*Config, error) {
 	return c, err
 }
 
-// Explain is Parse, and says for every setting with a value where it came from.
+// Explain is Parse, and says for every setting where it came from.
 func Explain(args []string, from Sources) (*Config, []Origin, error) {
 	c := &Config{Name: from.Hostname}
 	given, strays, err := scan(args)
 	if err != nil {
 		return nil, nil, err
 	}
-	faults := strays
+	var faults located
+	faults.add(0, strays...)
 	if from.EnvNames != nil {
-		faults = append(faults, strayVariables(from.EnvNames())...)
+		faults.add(0, strayVariables(from.EnvNames())...)
 	}
 	file := make(map[string]fileValue)
 	if path, ok := configFile(given, from); ok {
-		var wrong Faults
-		file, wrong = readFile(path, from.ReadFile)
-		faults = append(faults, wrong...)
+		file = readFile(path, from.ReadFile, &faults)
 	}
 	var origins []Origin
+	lines := make(map[string]fileValue) // of the settings that come from the file
 	for _, s := range settings {
 		value, source, found := s.resolve(given, from.Env, file)
 		if !found {
+			origin := Origin{Name: s.name, Source: s.absent, Unset: true}
 			if s.name == "name" && from.Hostname != "" {
-				origins = append(origins, Origin{s.name, from.Hostname, "the host's name"})
+				origin = Origin{Name: s.name, Value: from.Hostname, Source: "the host's name"}
 			}
+			origins = append(origins, origin)
 			continue
 		}
-		origins = append(origins, Origin{s.name, value, source})
+		origins = append(origins, Origin{Name: s.name, Value: value, Source: source})
+		if v, ok := file[s.name]; ok && v.source == source {
+			lines[s.name] = v
+		}
 		if err := s.set(c, value); err != nil {
-			faults = append(faults, fmt.Sprintf("%s: %v", source, err))
+			faults.add(lines[s.name].line, fmt.Sprintf("%s: %v", source, err))
 			// The default stands in, so that the rest can still be judged.
 			if s.def != "" {
 				_ = s.set(c, s.def)
 			}
 		}
 	}
-	faults = append(faults, c.faults()...)
+	for _, fault := range c.faults() {
+		// It begins with the flag of the setting that is to be changed.
+		flag, _, _ := strings.Cut(fault, " ")
+		if v, ok := lines[strings.TrimPrefix(flag, "--")]; ok {
+			faults.add(v.line, v.where+": "+fault)
+		} else {
+			faults.add(0, fault)
+		}
+	}
 	if len(faults) > 0 {
-		return nil, nil, faults
+		return nil, nil, faults.inOrder()
 	}
 	return c, origins, nil
+}
+
+// locatedFault is a fault and the line of the file that it is about, 0 for none.
+type locatedFault struct {
+	line  int
+	fault string
+}
+
+type located []locatedFault
+
+func (l *located) add(line int, faults ...string) {
+	for _, f := range faults {
+		*l = append(*l, locatedFault{line, f})
+	}
+}
+
+func (l located) inOrder() Faults {
+	slices.SortStableFunc(l, func(a, b locatedFault) int { return a.line - b.line })
+	faults := make(Faults, len(l))
+	for i, f := range l {
+		faults[i] = f.fault
+	}
+	return faults
 }
 
 // resolve finds the value that counts.

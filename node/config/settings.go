@@ -14,6 +14,7 @@ import (
 type setting struct {
 	name, value, help string // value is its placeholder in the help text
 	def               string
+	absent            string // where there is no default: what holds when it is not set
 	isSwitch          bool
 	set               func(*Config, string) error
 }
@@ -27,7 +28,7 @@ func (s setting) envName() string {
 
 // settings, in the order in which help lists them and faults are reported.
 var settings = []setting{
-	{name: "name", value: "NAME", help: "name for people, shown in status and logs (default: the host's name)",
+	{name: "name", value: "NAME", absent: "it must be given: this host has no name", help: "name for people, shown in status and logs (default: the host's name)",
 		set: text(func(c *Config) *string { return &c.Name })},
 	{name: "data-dir", value: "DIR", def: "ringfort-data", help: "everything the node must not lose; an emptied one is a new node",
 		set: text(func(c *Config) *string { return &c.DataDir })},
@@ -38,21 +39,21 @@ var settings = []setting{
 	{name: "admin-listen", value: "HOST:PORT", def: DefaultAdminListen,
 		help: "HTTP listener for metrics, readiness and profiles, or off; where the default is taken, a free port",
 		set:  setAdminListen},
-	{name: "advertise", value: "HOST:PORT", help: "where others reach --listen (default: the same)",
+	{name: "advertise", value: "HOST:PORT", absent: "not set: the same as listen", help: "where others reach --listen (default: the same)",
 		set: text(func(c *Config) *string { return &c.Advertise })},
-	{name: "advertise-gossip", value: "HOST:PORT", help: "where others reach --gossip-listen (default: the same)",
+	{name: "advertise-gossip", value: "HOST:PORT", absent: "not set: the same as gossip-listen", help: "where others reach --gossip-listen (default: the same)",
 		set: text(func(c *Config) *string { return &c.AdvertiseGossip })},
-	{name: "join", value: "HOST:PORT,…", help: "gRPC addresses of any nodes of the cluster, or of those it will be formed with",
+	{name: "join", value: "HOST:PORT,…", absent: "not set: nobody", help: "gRPC addresses of any nodes of the cluster, or of those it will be formed with",
 		set: setJoin},
-	{name: "zone", value: "ZONE", help: "failure domain; a shard's replicas are put into different ones",
+	{name: "zone", value: "ZONE", absent: "not set: none", help: "failure domain; a shard's replicas are put into different ones",
 		set: text(func(c *Config) *string { return &c.Zone })},
-	{name: "insecure", isSwitch: true, help: "allow listeners beyond this machine without TLS",
+	{name: "insecure", isSwitch: true, absent: "not set: false", help: "allow listeners beyond this machine without TLS",
 		set: setInsecure},
-	{name: "tls-cert", value: "FILE", help: "certificate (PEM) of the gRPC listener",
+	{name: "tls-cert", value: "FILE", absent: "not set: no TLS", help: "certificate (PEM) of the gRPC listener",
 		set: text(func(c *Config) *string { return &c.TLSCert })},
-	{name: "tls-key", value: "FILE", help: "its private key (PEM)",
+	{name: "tls-key", value: "FILE", absent: "not set: no TLS", help: "its private key (PEM)",
 		set: text(func(c *Config) *string { return &c.TLSKey })},
-	{name: "tls-ca", value: "FILE", help: "authorities (PEM) that peers' certificates are checked against (default: the system's)",
+	{name: "tls-ca", value: "FILE", absent: "not set: the system's", help: "authorities (PEM) that peers' certificates are checked against (default: the system's)",
 		set: text(func(c *Config) *string { return &c.TLSCA })},
 	{name: "log-level", value: "LEVEL", def: "info", help: "debug, info, warn or error; kvctl node log-level changes it while the node runs",
 		set: setLogLevel},

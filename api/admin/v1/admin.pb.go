@@ -576,7 +576,8 @@ type ReplicaStatus struct {
 	// Answers kept for repeated requests, and the clients they belong to.
 	RequestRecords uint64 `protobuf:"varint,16,opt,name=request_records,json=requestRecords,proto3" json:"request_records,omitempty"`
 	RequestClients uint64 `protobuf:"varint,17,opt,name=request_clients,json=requestClients,proto3" json:"request_clients,omitempty"`
-	// Why the replica does not run, when its state is "quarantined".
+	// What is wrong with the replica, in words; empty when nothing is. When its state
+	// is "quarantined", why it does not run.
 	Problem       string `protobuf:"bytes,18,opt,name=problem,proto3" json:"problem,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -892,13 +893,28 @@ func (x *NodeStatusResponse) GetDisk() *DiskUsage {
 	return nil
 }
 
-// DiskUsage is what a node's databases take, as of a moment ago.
+// DiskUsage is what a node's databases take, as of a moment ago, and what its disk
+// has left.
 type DiskUsage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Logs of all shards.
 	LogBytes uint64 `protobuf:"varint,1,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
 	// Data of all shards.
-	StateBytes    uint64 `protobuf:"varint,2,opt,name=state_bytes,json=stateBytes,proto3" json:"state_bytes,omitempty"`
+	StateBytes uint64 `protobuf:"varint,2,opt,name=state_bytes,json=stateBytes,proto3" json:"state_bytes,omitempty"`
+	// What the node may still take on: "ok", "low" (shards led here refuse puts) or
+	// "critical" (these take a trickle of deletes, and replicas here fall behind). Empty
+	// of a node that does not say.
+	SpaceLevel string `protobuf:"bytes,3,opt,name=space_level,json=spaceLevel,proto3" json:"space_level,omitempty"`
+	// Free space, less what the ballast is owed; unset when the disk does not tell.
+	FreeBytes *uint64 `protobuf:"varint,4,opt,name=free_bytes,json=freeBytes,proto3,oneof" json:"free_bytes,omitempty"`
+	// Size of the disk, and the free space below which the level is low; 0 when the disk
+	// does not tell.
+	TotalBytes uint64 `protobuf:"varint,5,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	LowBytes   uint64 `protobuf:"varint,6,opt,name=low_bytes,json=lowBytes,proto3" json:"low_bytes,omitempty"`
+	// Where the node keeps its databases.
+	Dir string `protobuf:"bytes,7,opt,name=dir,proto3" json:"dir,omitempty"`
+	// Syncs of the log hang: all replicas of the node are silent, so that others lead.
+	Hangs         bool `protobuf:"varint,8,opt,name=hangs,proto3" json:"hangs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -945,6 +961,48 @@ func (x *DiskUsage) GetStateBytes() uint64 {
 		return x.StateBytes
 	}
 	return 0
+}
+
+func (x *DiskUsage) GetSpaceLevel() string {
+	if x != nil {
+		return x.SpaceLevel
+	}
+	return ""
+}
+
+func (x *DiskUsage) GetFreeBytes() uint64 {
+	if x != nil && x.FreeBytes != nil {
+		return *x.FreeBytes
+	}
+	return 0
+}
+
+func (x *DiskUsage) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *DiskUsage) GetLowBytes() uint64 {
+	if x != nil {
+		return x.LowBytes
+	}
+	return 0
+}
+
+func (x *DiskUsage) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *DiskUsage) GetHangs() bool {
+	if x != nil {
+		return x.Hangs
+	}
+	return false
 }
 
 type GossipMember struct {
@@ -1719,11 +1777,21 @@ const file_admin_v1_admin_proto_rawDesc = "" +
 	"\radmin_address\x18\b \x01(\tR\fadminAddress\x12\x1b\n" +
 	"\tuptime_us\x18\t \x01(\x04R\buptimeUs\x12'\n" +
 	"\x04disk\x18\n" +
-	" \x01(\v2\x13.admin.v1.DiskUsageR\x04disk\"I\n" +
+	" \x01(\v2\x13.admin.v1.DiskUsageR\x04disk\"\x83\x02\n" +
 	"\tDiskUsage\x12\x1b\n" +
 	"\tlog_bytes\x18\x01 \x01(\x04R\blogBytes\x12\x1f\n" +
 	"\vstate_bytes\x18\x02 \x01(\x04R\n" +
-	"stateBytes\"k\n" +
+	"stateBytes\x12\x1f\n" +
+	"\vspace_level\x18\x03 \x01(\tR\n" +
+	"spaceLevel\x12\"\n" +
+	"\n" +
+	"free_bytes\x18\x04 \x01(\x04H\x00R\tfreeBytes\x88\x01\x01\x12\x1f\n" +
+	"\vtotal_bytes\x18\x05 \x01(\x04R\n" +
+	"totalBytes\x12\x1b\n" +
+	"\tlow_bytes\x18\x06 \x01(\x04R\blowBytes\x12\x10\n" +
+	"\x03dir\x18\a \x01(\tR\x03dir\x12\x14\n" +
+	"\x05hangs\x18\b \x01(\bR\x05hangsB\r\n" +
+	"\v_free_bytes\"k\n" +
 	"\fGossipMember\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -1874,6 +1942,7 @@ func file_admin_v1_admin_proto_init() {
 		return
 	}
 	file_admin_v1_admin_proto_msgTypes[6].OneofWrappers = []any{}
+	file_admin_v1_admin_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

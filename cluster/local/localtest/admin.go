@@ -25,7 +25,13 @@ const peerTimeout = 500 * time.Millisecond
 func (n *node) NodeStatus(context.Context, *adminv1.NodeStatusRequest) (*adminv1.NodeStatusResponse, error) {
 	answer := &adminv1.NodeStatusResponse{
 		Node: n.info(), Version: n.version, Phase: "uninitialized", AdminAddress: n.admin,
-		UptimeUs: uint64(time.Since(n.started).Microseconds()), Disk: &adminv1.DiskUsage{LogBytes: 3 << 20, StateBytes: 5 << 20},
+		UptimeUs: uint64(time.Since(n.started).Microseconds()), Disk: &adminv1.DiskUsage{
+			LogBytes: 3 << 20, StateBytes: 5 << 20, SpaceLevel: "ok", FreeBytes: proto.Uint64(80 << 30), TotalBytes: 100 << 30,
+			LowBytes: 4 << 30, Dir: "/fake",
+		},
+	}
+	if n.name == "n1" && slices.Contains(n.modes, "low1") {
+		answer.Disk.SpaceLevel, answer.Disk.FreeBytes = "low", proto.Uint64(9<<20)
 	}
 	if id, err := os.ReadFile(n.formed()); err == nil {
 		answer.Phase, answer.ClusterId = "serving", string(id)
@@ -58,6 +64,11 @@ func (n *node) replica(record shardmap.Record) *adminv1.ReplicaStatus {
 		Shard: uint64(record.Shard), Replica: uint64(record.Replicas[0].ID), NodeId: string(idOf("n1")), State: "leader",
 		LeaderNode: string(idOf("n1")), Ready: true, Term: 1, FirstIndex: 10, LastIndex: 12, Commit: 12, Applied: 12,
 		LogBytes: proto.Uint64(2048), QueuedWrites: 1, QueuedBytes: 512, RequestRecords: 7, RequestClients: 1,
+	}
+	if record.Shard == shardmap.SystemShard+2 && slices.Contains(n.modes, "quarantined") {
+		return &adminv1.ReplicaStatus{
+			Shard: r.Shard, Replica: r.Replica, NodeId: r.NodeId, State: "quarantined", Problem: "its log is shorter than it was",
+		}
 	}
 	if n.leaderless && record.Shard == shardmap.SystemShard+1 {
 		r.State, r.LeaderNode, r.Ready, r.NoQuorumUs = "candidate", "", false, 2_000_000

@@ -28,8 +28,12 @@ import (
 // node does wrong, words separated by commas:
 //
 //	die         log three lines and exit with code 1
+//	sick2       the same, for n2 only
+//	mute2       n2 runs and answers nobody
 //	snatched    exit with code 4 once, as if the port was taken meanwhile
 //	leaderless  have no leader for shard 2
+//	low1        n1 is low on disk space
+//	quarantined n1's replica of shard 3 does not run
 //	stubborn    ignore SIGTERM
 //	outsider    n2 is seen by all and never becomes a member
 //	stranger    n2 belongs to another cluster
@@ -85,12 +89,25 @@ func Main() int {
 	n := &node{leaderless: slices.Contains(modes, "leaderless"), modes: modes, started: time.Now()}
 	n.mu.values = map[string][]byte{}
 	n.mu.verifies = map[string]chan struct{}{}
-	if err := n.parse(os.Args[1:]); err != nil {
+	args, check := os.Args[1:], false
+	if len(args) >= 2 && args[0] == "config" && args[1] == "check" {
+		args, check = args[2:], true
+	}
+	if err := n.parse(args); err != nil {
 		return exitUsage
 	}
-	if slices.Contains(modes, "die") {
+	if check {
+		return 0
+	}
+	if slices.Contains(modes, "die") || slices.Contains(modes, "sick2") && n.name == "n2" {
 		fmt.Println("first line\nsecond line\nthe disk is on fire")
 		return exitOther
+	}
+	if slices.Contains(modes, "mute2") && n.name == "n2" {
+		stop := make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGTERM)
+		<-stop
+		return 0
 	}
 	if slices.Contains(modes, "snatched") && os.Mkdir(n.data+".snatched", 0o755) == nil {
 		return exitAddressInUse

@@ -16,18 +16,22 @@ func (a *app) clusterNodesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "nodes",
 		Short: "Show the nodes",
-		Long: `Show the nodes: who is reachable, what each holds and leads, and what that takes
-on its disk. STATE is reachable, silent (gossip sees it, the asked node cannot
-reach it) or down.
+		Long: `Show the nodes: who is reachable, what each holds and leads, what that takes on
+its disk, and how much the disk has left. STATE is reachable, silent (gossip sees
+it, the asked node cannot reach it) or down. SPACE is ok, low (shards led there
+refuse puts) or critical (they refuse writes but for a few deletes, and the node's
+replicas fall behind); FREE is the free space, - where the disk does not tell.
 
 -o json prints cluster_id and nodes; nodes have name, id, address,
 gossip_address, zone, reachable, alive, version, map_epoch, replicas, leaders,
-note, phase, admin_address, uptime_s, log_bytes and state_bytes. What only the
-node itself knows is empty or 0 when it is not reachable.
+note, phase, admin_address, uptime_s, log_bytes, state_bytes, space_level,
+free_bytes (null when not known), total_bytes, low_bytes (below which the level is
+low), store_dir and disk_hangs. What only the node itself knows is empty or 0 when
+it is not reachable.
 
 -o raw prints one line per node, without a header and with tabs between: name,
 id, address, admin_address, zone, state, phase, replicas, leaders, log_bytes,
-state_bytes, version, uptime_s.`,
+state_bytes, version, uptime_s, space_level, free_bytes.`,
 		Args:              arguments(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Annotations:       map[string]string{needsTarget: "", outputs: allOutputs},
@@ -51,7 +55,7 @@ func (a *app) printNodes(s *clusterStatus) error {
 	case "raw":
 		for _, n := range s.Nodes {
 			fmt.Fprintln(a.stdout, fields(n.Name, n.ID, n.Address, n.AdminAddress, n.Zone, n.state(), n.Phase, n.Replicas,
-				n.Leaders, n.LogBytes, n.StateBytes, n.Version, n.Uptime))
+				n.Leaders, n.LogBytes, n.StateBytes, n.Version, n.Uptime, cmp.Or(n.Level, "-"), orDash(n.Free)))
 		}
 		return nil
 	}
@@ -63,9 +67,18 @@ func (a *app) printNodes(s *clusterStatus) error {
 			uptime = age(n.Uptime)
 		}
 		rows = append(rows, fields(n.Name, shardmap.NodeID(n.ID).Short(), cmp.Or(n.Zone, "-"), n.Address,
-			cmp.Or(n.AdminAddress, "-"), n.state(), cmp.Or(n.Phase, "-"), n.Replicas, n.Leaders, disk, n.Version, uptime, n.Note))
+			cmp.Or(n.AdminAddress, "-"), n.state(), cmp.Or(n.Phase, "-"), n.Replicas, n.Leaders, disk, n.cells(), n.Version, uptime,
+			n.Note))
 	}
-	return a.table("NODE\tID\tZONE\tADDRESS\tADMIN\tSTATE\tPHASE\tREPLICAS\tLEADERS\tLOG\tDATA\tVERSION\tUPTIME\tNOTE", rows)
+	return a.table("NODE\tID\tZONE\tADDRESS\tADMIN\tSTATE\tPHASE\tREPLICAS\tLEADERS\tLOG\tDATA\tSPACE\tFREE\tVERSION\tUPTIME\tNOTE", rows)
+}
+
+// orDash is a number that may not be known.
+func orDash(n *uint64) string {
+	if n == nil {
+		return "-"
+	}
+	return fmt.Sprint(*n)
 }
 
 // fields joins the cells of a line.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ type clusterStatus struct {
 	MapEpoch  uint64        `json:"map_epoch"`
 	Factor    uint32        `json:"replication_factor"`
 	Healthy   bool          `json:"healthy"`
+	Problems  []problem     `json:"problems"` // empty when healthy
 	Nodes     []nodeStatus  `json:"nodes"`
 	Shards    []shardStatus `json:"shards"`
 	Leaders   []leaderRef   `json:"leaders"`
@@ -54,6 +56,7 @@ type nodeStatus struct {
 	Uptime       float64 `json:"uptime_s"`
 	LogBytes     uint64  `json:"log_bytes"`
 	StateBytes   uint64  `json:"state_bytes"`
+	diskSpace
 }
 
 type shardStatus struct {
@@ -91,6 +94,7 @@ type replicaStatus struct {
 	QueuedSize uint64  `json:"queued_bytes"`
 	Requests   uint64  `json:"request_records"`
 	Clients    uint64  `json:"request_clients"`
+	Problem    string  `json:"problem"` // in words; empty when nothing is wrong
 }
 
 type leaderRef struct {
@@ -106,9 +110,13 @@ func (a *app) clusterStatusCommand() *cobra.Command {
 		Long: `Show nodes, shards and leaders, as the asked node and those that it reaches see
 them.
 
--o json prints cluster_id, map_epoch, replication_factor, healthy, nodes, shards
-and leaders; leaders have shard, name, id and address. healthy means that every
-node is reachable and every shard has a leader that serves.`,
+A cluster is healthy when every node is reachable and has disk space, every shard
+has a leader that serves, and no replica is quarantined or silent. What is wrong
+stands behind the cluster's id, what to do about it below.
+
+-o json prints cluster_id, map_epoch, replication_factor, healthy, problems, nodes,
+shards and leaders; problems have what and hint, leaders have shard, name, id and
+address.`,
 		Args:              arguments(),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Annotations:       map[string]string{needsTarget: ""},
@@ -121,7 +129,8 @@ node is reachable and every shard has a leader that serves.`,
 				return err
 			}
 			if check && !status.Healthy {
-				return &commandError{code: exitUnhealthy, err: fmt.Errorf("the cluster is not healthy: %s", status.trouble())}
+				return &commandError{code: exitUnhealthy, err: fmt.Errorf("the cluster is not healthy: %s", status.trouble()),
+					hint: strings.Join(status.hints(), "; ")}
 			}
 			return nil
 		},
@@ -149,7 +158,7 @@ func (a *app) askStatus(ctx context.Context) (*clusterStatus, error) {
 func statusOf(answer *adminv1.ClusterStatusResponse) *clusterStatus {
 	status := &clusterStatus{
 		ClusterID: answer.GetClusterId(), MapEpoch: answer.GetMapEpoch(), Factor: answer.GetReplicationFactor(),
-		Healthy: len(answer.GetShards()) > 0, Nodes: []nodeStatus{}, Shards: []shardStatus{}, Leaders: []leaderRef{},
+		Nodes: []nodeStatus{}, Shards: []shardStatus{}, Leaders: []leaderRef{},
 	}
 	byID := map[string]nodeRef{}
 	for _, n := range answer.GetNodes() {
@@ -159,9 +168,8 @@ func statusOf(answer *adminv1.ClusterStatusResponse) *clusterStatus {
 			Reachable: n.GetReachable(), Alive: n.GetAlive(), Version: n.GetVersion(), MapEpoch: n.GetMapEpoch(),
 			Replicas: n.GetReplicas(), Leaders: n.GetLeaders(), Note: n.GetNote(),
 			Phase: n.GetPhase(), AdminAddress: n.GetAdminAddress(), Uptime: seconds(n.GetUptimeUs()),
-			LogBytes: n.GetDisk().GetLogBytes(), StateBytes: n.GetDisk().GetStateBytes(),
+			LogBytes: n.GetDisk().GetLogBytes(), StateBytes: n.GetDisk().GetStateBytes(), diskSpace: spaceOf(n.GetDisk()),
 		})
-		status.Healthy = status.Healthy && n.GetReachable()
 	}
 	for _, s := range answer.GetShards() {
 		shard := shardOf(s, byID)
@@ -169,13 +177,14 @@ func statusOf(answer *adminv1.ClusterStatusResponse) *clusterStatus {
 		if shard.Leader != nil {
 			status.Leaders = append(status.Leaders, leaderRef{Shard: shard.ID, nodeRef: *shard.Leader})
 		}
-		status.Healthy = status.Healthy && shard.Leader != nil && shard.Ready
 	}
 	slices.SortFunc(status.Nodes, func(x, y nodeStatus) int {
 		return cmp.Or(cmp.Compare(len(x.Name), len(y.Name)), cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
 	})
 	slices.SortFunc(status.Shards, func(x, y shardStatus) int { return cmp.Compare(x.From, y.From) })
 	slices.SortFunc(status.Leaders, func(x, y leaderRef) int { return cmp.Compare(x.Shard, y.Shard) })
+	status.Problems = status.findProblems()
+	status.Healthy = len(status.Problems) == 0
 	return status
 }
 
@@ -216,7 +225,7 @@ func (r *replicaStatus) hear(told *adminv1.ReplicaStatus) {
 	r.FirstIndex, r.LastIndex, r.LogBytes = told.GetFirstIndex(), told.GetLastIndex(), told.LogBytes
 	r.Ready = told.GetReady() || told.GetState() == "follower" && told.GetLeaderNode() != ""
 	r.Queued, r.QueuedSize = told.GetQueuedWrites(), told.GetQueuedBytes()
-	r.Requests, r.Clients = told.GetRequestRecords(), told.GetRequestClients()
+	r.Requests, r.Clients, r.Problem = told.GetRequestRecords(), told.GetRequestClients(), told.GetProblem()
 }
 
 func seconds(micros uint64) float64 { return (time.Duration(micros) * time.Microsecond).Seconds() }

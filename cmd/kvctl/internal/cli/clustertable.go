@@ -8,43 +8,6 @@ import (
 	"github.com/ringfort/ringfort/shardmap"
 )
 
-// trouble says in words what keeps the cluster from being healthy.
-func (s *clusterStatus) trouble() string {
-	var parts []string
-	for _, n := range s.Nodes {
-		if !n.Reachable {
-			parts = append(parts, n.Name+" is not reachable")
-		}
-	}
-	for _, shard := range s.Shards {
-		if shard.Leader == nil || !shard.Ready {
-			parts = append(parts, fmt.Sprintf("shard %d has no leader that serves", shard.ID))
-		}
-	}
-	if len(s.Shards) == 0 {
-		parts = append(parts, "it has no shards")
-	}
-	return strings.Join(parts, "; ")
-}
-
-// leaderless names the shards without a leader that serves; empty if all have
-// one.
-func (s *clusterStatus) leaderless() string {
-	var ids []string
-	for _, shard := range s.Shards {
-		if shard.Leader == nil || !shard.Ready {
-			ids = append(ids, fmt.Sprint(shard.ID))
-		}
-	}
-	switch {
-	case len(s.Shards) == 0:
-		return "it has no shards"
-	case len(ids) > 0:
-		return "no leader serves shard " + strings.Join(ids, ", ")
-	}
-	return ""
-}
-
 func (a *app) printStatus(s *clusterStatus) error {
 	if a.wantsJSON() {
 		return a.printJSON(s)
@@ -53,7 +16,11 @@ func (a *app) printStatus(s *clusterStatus) error {
 	if !s.Healthy {
 		health = s.trouble()
 	}
-	fmt.Fprintf(a.stdout, "cluster %s: %s\nmap epoch %d, replication factor %d\n\n", s.ClusterID, health, s.MapEpoch, s.Factor)
+	fmt.Fprintf(a.stdout, "cluster %s: %s\n", s.ClusterID, health)
+	for _, hint := range s.hints() {
+		fmt.Fprintf(a.stdout, "hint: %s\n", hint)
+	}
+	fmt.Fprintf(a.stdout, "map epoch %d, replication factor %d\n\n", s.MapEpoch, s.Factor)
 	var rows []string
 	for _, n := range s.Nodes {
 		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s",
@@ -99,9 +66,6 @@ func (s shardStatus) state() string {
 	}
 	return "ready"
 }
-
-// node is the name of the replica's node, or what there is instead of one.
-func (r replicaStatus) node() string { return cmp.Or(r.Node, shardmap.NodeID(r.NodeID).Short()) }
 
 func (s shardStatus) row() string {
 	name, slots := s.cells()

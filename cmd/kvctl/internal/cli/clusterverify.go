@@ -102,7 +102,7 @@ func verdictOf(report *verify.Report) error {
 		return &commandError{
 			code: exitUnverified,
 			err:  fmt.Errorf("not all replicas could be compared: shard %s", shardsWith(func(r verify.Result) bool { return r.Result != verify.Equal })),
-			hint: "kvctl cluster status shows which nodes and leaders are missing",
+			hint: "kvctl cluster status shows which nodes and leaders are missing, and which disks are full",
 		}
 	}
 	return nil

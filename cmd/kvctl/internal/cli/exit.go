@@ -38,13 +38,15 @@ const exitCodesHelp = `Exit codes of kvctl:
     3  not found: the key has no value, there is no such cluster or node
     4  conflict: it exists already, or is not in a state for it
     5  unavailable: no node or no leader could serve, or the cluster is overloaded
-    6  timeout
+    6  timeout: the time was over before an answer came, and no node has said why; a
+       write had not been sent then: one that had been ends with 7
     7  outcome unknown: the write may or may not have been applied
     8  unauthenticated (reserved)
     9  unhealthy: --verify-only found differences, a cluster does not serve all keys
    10  replicas differ: cluster verify found replicas of a shard that are not equal
    11  not verified: cluster verify could not compare all replicas; none differ so far
-   12  no space: the disk of the key's leader is full; reads and deletes go on
+   12  no space: the disk of the key's leader is full, or those of a majority; reads
+       go on, and deletes as long as the message says
   130  interrupted
 
 With 3, 4, 5, 6 and 12 a write was certainly not applied. After 7, read the key to
@@ -85,6 +87,10 @@ func exitCode(ctx context.Context, err error) int {
 	}
 	if code, found := codeByKind(err); found {
 		return code
+	}
+	var refused *local.FlagsError
+	if errors.As(err, &refused) {
+		return exitUsage
 	}
 	var notReady *local.NotReadyError
 	if errors.As(err, &notReady) {
@@ -146,7 +152,10 @@ func (a *app) hintFor(err error) string {
 	var chosen *commandError
 	var died *local.StartError
 	var notReady *local.NotReadyError
+	var refused *local.FlagsError
 	switch {
+	case errors.As(err, &refused):
+		return "kvnode --help lists the flags; those from before are kept"
 	case errors.As(err, &chosen) && chosen.hint != "":
 		return chosen.hint
 	case errors.Is(err, errInterrupted):
@@ -166,6 +175,8 @@ func (a *app) hintFor(err error) string {
 		return a.startHint(died)
 	case errors.As(err, &notReady):
 		return "look with: " + a.localHint("status") + ", " + a.localHint("logs")
+	case errors.Is(err, client.ErrNoSpace), errors.Is(err, kverr.NoSpace):
+		return "kvctl cluster status says which nodes need disk space and what to do, kvctl cluster nodes how much each has"
 	case len(a.target.Endpoints) > 0 && exitCode(context.Background(), err) == exitUnavailable:
 		return a.unavailableHint(err)
 	case a.nobodyAnswered(err):

@@ -58,6 +58,7 @@ func TestK2_ExitCodes(t *testing.T) {
 		{"not running", fmt.Errorf("x: %w", local.ErrNotRunning), exitConflict},
 		{"not ready", &local.NotReadyError{Err: context.DeadlineExceeded}, exitUnhealthy},
 		{"died at start", &local.StartError{}, exitOther},
+		{"flags refused", &local.FlagsError{}, exitUsage},
 		{"interrupted", errInterrupted, exitInterrupted},
 		{"several", errors.Join(errors.New("x"), kverr.New(kverr.Unavailable, "y")), exitUnavailable},
 	} {

@@ -34,7 +34,7 @@ func (a *app) localPauseCommand(f *localFlags) *cobra.Command {
 func (a *app) localResumeCommand(f *localFlags) *cobra.Command {
 	return a.nodeCommand(f, nodeVerb{
 		name: "resume", did: "resumed", short: "Resume paused nodes with SIGCONT",
-		long: "Resume paused nodes with SIGCONT. Nodes that are not paused are left as they are.",
+		long: "Resume paused nodes with SIGCONT. Nodes that run are left as they are, and named.",
 		do:   (*local.Cluster).Resume,
 	})
 }
@@ -47,7 +47,9 @@ func (a *app) localRestartCommand(f *localFlags) *cobra.Command {
 when it answers; its shards may still be catching up. Several or --all: nodes
 that are down are started first, then the others are restarted one after the
 other, each when all shards have leaders again, so that the cluster goes on
-serving. --timeout bounds each node.`,
+serving. A node that does not come back does not keep the others from their turns
+while all shards have leaders without it; once they have not, the rest is left as
+it is. Every node that failed or was left is named. --timeout bounds each node.`,
 		each: true,
 	}
 	verb.do = func(c *local.Cluster, ctx context.Context, names ...string) error {
@@ -138,26 +140,28 @@ func (a *app) doToNodes(ctx context.Context, c *local.Cluster, verb nodeVerb, na
 	if err != nil && len(failures) == 0 {
 		return err
 	}
-	did := nodesDid{Did: verb.did, Nodes: []string{}, NotRunning: []string{}, Dir: c.Dir()}
-	onlyIdle := true
+	did := nodesDid{Did: verb.did, Nodes: []string{}, NotRunning: []string{}, WasRunning: []string{}, Dir: c.Dir()}
+	var failed []error
 	for _, name := range names {
 		i := slices.IndexFunc(failures, func(e *local.NodeError) bool { return e.Node == name })
 		switch {
 		case i < 0:
 			did.Nodes = append(did.Nodes, name)
+		case errors.Is(failures[i], local.ErrNotPaused): // it is as it was to be
+			did.WasRunning = append(did.WasRunning, name)
 		case errors.Is(failures[i], local.ErrNotRunning):
 			did.NotRunning = append(did.NotRunning, name)
+			if !all {
+				failed = append(failed, failures[i])
+			}
 		default:
-			onlyIdle = false
+			failed = append(failed, failures[i])
 		}
 	}
 	if printErr := a.printDid(did); printErr != nil {
 		return printErr
 	}
-	if all && onlyIdle {
-		return nil
-	}
-	return err
+	return errors.Join(failed...)
 }
 
 // nodesDid is what -o json prints.
@@ -165,6 +169,7 @@ type nodesDid struct {
 	Did        string   `json:"did"`
 	Nodes      []string `json:"nodes"`
 	NotRunning []string `json:"not_running"`
+	WasRunning []string `json:"was_running"` // although it was to be resumed
 	Dir        string   `json:"dir"`
 }
 
@@ -178,6 +183,9 @@ func (a *app) printDid(did nodesDid) error {
 	}
 	if len(did.NotRunning) > 0 {
 		lines += fmt.Sprintf("%s not running (%s)\n", strings.Join(did.NotRunning, " "), did.Dir)
+	}
+	if len(did.WasRunning) > 0 {
+		lines += fmt.Sprintf("%s not paused: running already (%s)\n", strings.Join(did.WasRunning, " "), did.Dir)
 	}
 	_, err := fmt.Fprint(a.stdout, lines)
 	return err

@@ -28,7 +28,8 @@ resumed, and more --nodes than there are join.
 
 The context "local" is made current, so that the next kvctl put goes there.
 Flags behind -- go to every kvnode that is started from now on, until others are
-given; -- with nothing behind it forgets them. kvctl local status shows them.`,
+given; -- with nothing behind it forgets them. kvctl local status shows them. Flags
+that kvnode refuses are not remembered, and nothing is started (exit code 2).`,
 		Example: `  kvctl local up
   kvctl local up --nodes 5 --dir /tmp/five -- --log-level debug`,
 		Args: func(cmd *cobra.Command, args []string) error {

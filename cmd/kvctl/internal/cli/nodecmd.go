@@ -25,18 +25,19 @@ func (a *app) nodeGroupCommand() *cobra.Command {
 // nodeDetail is what -o json prints.
 type nodeDetail struct {
 	nodeRef
-	ClusterID     string          `json:"cluster_id"`
-	GossipAddress string          `json:"gossip_address"`
-	AdminAddress  string          `json:"admin_address"`
-	Zone          string          `json:"zone,omitempty"`
-	Phase         string          `json:"phase"`
-	Version       string          `json:"version"`
-	Uptime        float64         `json:"uptime_s"`
-	MapEpoch      uint64          `json:"map_epoch"`
-	LogBytes      uint64          `json:"log_bytes"`
-	StateBytes    uint64          `json:"state_bytes"`
-	Replicas      []nodeReplica   `json:"replicas"`
-	Members       []memberSummary `json:"members"`
+	ClusterID     string  `json:"cluster_id"`
+	GossipAddress string  `json:"gossip_address"`
+	AdminAddress  string  `json:"admin_address"`
+	Zone          string  `json:"zone,omitempty"`
+	Phase         string  `json:"phase"`
+	Version       string  `json:"version"`
+	Uptime        float64 `json:"uptime_s"`
+	MapEpoch      uint64  `json:"map_epoch"`
+	LogBytes      uint64  `json:"log_bytes"`
+	StateBytes    uint64  `json:"state_bytes"`
+	diskSpace
+	Replicas []nodeReplica   `json:"replicas"`
+	Members  []memberSummary `json:"members"`
 }
 
 // nodeReplica is a replica as its own node sees it.
@@ -58,13 +59,15 @@ func (a *app) nodeStatusCommand() *cobra.Command {
 		Use:   "status [NAME|ID|ADDRESS]",
 		Short: "Show one node in detail",
 		Long: `Show what one node says about itself: its replicas, how far each has applied its
-log, what waits in its queues, and whom it sees by gossip. The node is named by
+log, what waits in its queues, what is wrong with them, how much space its disk has
+left (see kvctl cluster nodes --help), and whom it sees by gossip. The node is named by
 its name, by its id or the beginning of it, or by its gRPC address; without one it
 is the first endpoint that answers. It is asked directly, so it must be reachable
 from here.
 
 -o json prints name, id, address, cluster_id, gossip_address, admin_address, zone,
-phase, version, uptime_s, map_epoch, log_bytes, state_bytes, replicas and members.
+phase, version, uptime_s, map_epoch, log_bytes, state_bytes, space_level,
+free_bytes, total_bytes, low_bytes, store_dir, disk_hangs, replicas and members.
 
 Exit code 3 means that the cluster has no such node.`,
 		Example: "  kvctl node status n1",
@@ -121,7 +124,10 @@ func (a *app) askNamed(ctx context.Context, named string, sent wire.Sent, call a
 		if lives {
 			return nodeStatus{}, err
 		}
-		return nodeStatus{}, fmt.Errorf("node %s does not answer: %w", node.Name, err)
+		// The cluster runs: another node has told of this one.
+		err = fmt.Errorf("node %s does not answer: %w", node.Name, err)
+		return nodeStatus{}, &commandError{code: exitCode(ctx, err), err: err,
+			hint: fmt.Sprintf("is the process of %s running, and can it be reached from here? kvctl cluster nodes shows how the others see it", node.Name)}
 	}
 	return node, nil
 }
@@ -162,7 +168,7 @@ func detailOf(answer *adminv1.NodeStatusResponse) *nodeDetail {
 		AdminAddress: answer.GetAdminAddress(), Zone: answer.GetNode().GetZone(), Phase: answer.GetPhase(),
 		Version: answer.GetVersion(), Uptime: seconds(answer.GetUptimeUs()), MapEpoch: answer.GetMapEpoch(),
 		LogBytes: answer.GetDisk().GetLogBytes(), StateBytes: answer.GetDisk().GetStateBytes(),
-		Replicas: []nodeReplica{}, Members: []memberSummary{},
+		diskSpace: spaceOf(answer.GetDisk()), Replicas: []nodeReplica{}, Members: []memberSummary{},
 	}
 	for _, told := range answer.GetReplicas() {
 		r := nodeReplica{
@@ -197,6 +203,7 @@ func (a *app) printNode(d *nodeDetail) error {
 		fields("zone", cmp.Or(d.Zone, "-")), fields("version", d.Version), fields("uptime", age(d.Uptime)),
 		fields("map epoch", d.MapEpoch),
 		fields("on disk", fmt.Sprintf("%s logs, %s data", humanize.IBytes(d.LogBytes), humanize.IBytes(d.StateBytes))),
+		fields("space", d.sentence()), fields("directory", cmp.Or(d.Dir, "-")),
 		fields("sees", cmp.Or(strings.Join(seen, " "), "nobody")),
 	}
 	if err := a.table("node\t"+d.Name, rows); err != nil {
@@ -207,12 +214,14 @@ func (a *app) printNode(d *nodeDetail) error {
 	for _, r := range d.Replicas {
 		rows = append(rows, r.row(names))
 	}
-	return a.table("SHARD\tREPLICA\tRAFT\tLEADER\tTERM\tAPPLIED\tCOMMIT\tLAST\tLOG\tQUEUED\tREQUESTS\tREADY", rows)
+	return a.table("SHARD\tREPLICA\tRAFT\tLEADER\tTERM\tAPPLIED\tCOMMIT\tLAST\tLOG\tQUEUED\tREQUESTS\tREADY\tPROBLEM", rows)
 }
 
 func (r nodeReplica) row(names map[string]string) string {
 	ready, size := "yes", "-"
 	switch {
+	case r.State == stateQuarantined:
+		return fields(r.Shard, r.ID, r.State, "-", "-", "-", "-", "-", "-", "-", "-", "no", oneLine("", r.Problem))
 	case r.NoQuorum > 0:
 		ready = fmt.Sprintf("no quorum for %.1f s", r.NoQuorum)
 	case !r.Ready:
@@ -226,7 +235,7 @@ func (r nodeReplica) row(names map[string]string) string {
 		leader = cmp.Or(names[r.Leader], shardmap.NodeID(r.Leader).Short())
 	}
 	return fields(r.Shard, r.ID, r.State, leader, r.Term, r.Applied, r.Commit, r.LastIndex, size,
-		fmt.Sprintf("%d (%s)", r.Queued, humanize.IBytes(r.QueuedSize)), r.Requests, ready)
+		fmt.Sprintf("%d (%s)", r.Queued, humanize.IBytes(r.QueuedSize)), r.Requests, ready, oneLine("", r.Problem))
 }
 
 // completeClusterNodes offers the names of the cluster's nodes.

@@ -108,6 +108,94 @@ func TestStatusJSON(t *testing.T) {
 	}
 }
 
+// What a node or replica says is wrong shows, as one line with what to do, and makes
+// the cluster unhealthy; what holds for a whole node is said once.
+func TestStatusShowsTrouble(t *testing.T) {
+	free := func(n uint64) *uint64 { return &n }
+	healthy := func() *adminv1.ClusterStatusResponse {
+		s := statusFixture()
+		s.Nodes[0].Reachable = true
+		for _, shard := range s.GetShards() {
+			shard.LeaderNode, shard.Ready, shard.NoQuorumUs = "aaaaaaaaaa", true, 0
+		}
+		for _, n := range s.GetNodes() {
+			n.Disk = &adminv1.DiskUsage{SpaceLevel: "ok", FreeBytes: free(80 << 30), TotalBytes: 100 << 30, LowBytes: 4 << 30, Dir: "/data/store"}
+		}
+		return s
+	}
+	replica := func(s *adminv1.ClusterStatusResponse) *adminv1.ReplicaStatus { return s.Shards[2].Replicas[0] }
+	for name, c := range map[string]struct {
+		spoil      func(*adminv1.ClusterStatusResponse)
+		what, hint []string
+	}{
+		"nothing":                   {func(*adminv1.ClusterStatusResponse) {}, nil, nil},
+		"a node that does not say":  {func(s *adminv1.ClusterStatusResponse) { s.Nodes[1].Disk = nil }, nil, nil},
+		"a disk that does not tell": {func(s *adminv1.ClusterStatusResponse) { s.Nodes[1].Disk = &adminv1.DiskUsage{SpaceLevel: "ok"} }, nil, nil},
+		"low space": {
+			func(s *adminv1.ClusterStatusResponse) {
+				s.Nodes[1].Disk.SpaceLevel, s.Nodes[1].Disk.FreeBytes = "low", free(12<<20)
+			},
+			[]string{"n2 is low on disk space (12 MiB free): shards led there refuse puts"},
+			[]string{"free space on n2, in the file system of /data/store"},
+		},
+		"critical": {
+			func(s *adminv1.ClusterStatusResponse) {
+				s.Nodes[1].Disk.SpaceLevel, s.Nodes[1].Disk.FreeBytes = "critical", free(0)
+			},
+			[]string{"n2 has next to no disk space (0 B free): shards led there refuse writes but for a few deletes"},
+			[]string{"free space on n2, in the file system of /data/store"},
+		},
+		"a disk that hangs": {
+			func(s *adminv1.ClusterStatusResponse) {
+				s.Nodes[1].Disk.Hangs = true
+				replica(s).Problem = "silent: the node's disk hangs in a sync of the log"
+			},
+			[]string{"the disk of n2 hangs: its replicas are silent"}, []string{"look at the disk of n2"},
+		},
+		"a silent replica": {
+			func(s *adminv1.ClusterStatusResponse) {
+				replica(s).Problem = "silent: the disk hangs in applying committed entries"
+			},
+			[]string{"shard 2's replica on n2: silent: the disk hangs"}, []string{"kvctl cluster nodes shows the disks"},
+		},
+		"quarantined, twice": {
+			func(s *adminv1.ClusterStatusResponse) {
+				replica(s).State, replica(s).Problem = "quarantined", "its log\nis short"
+				s.Shards[0].Replicas = []*adminv1.ReplicaStatus{{Replica: 2, NodeId: "bbbbbbbbbb", State: "quarantined"}}
+			},
+			[]string{"shard 2's replica on n2 is quarantined", "shard 1's replica on n10 is quarantined"},
+			[]string{"kvctl cluster shards shows why"},
+		},
+	} {
+		answer := healthy()
+		c.spoil(answer)
+		s := statusOf(answer)
+		if s.Healthy != (c.what == nil) || len(s.Problems) != len(c.what) || len(s.hints()) != len(c.hint) {
+			t.Errorf("%s: healthy %t, problems %+v", name, s.Healthy, s.Problems)
+			continue
+		}
+		var out bytes.Buffer
+		a := &app{stdout: &out, settings: config.Settings{Output: "table"}}
+		if err := a.printStatus(s); err != nil {
+			t.Fatal(err)
+		}
+		head, _, _ := strings.Cut(out.String(), "\n")
+		if want := "cluster c1: healthy"; c.what == nil && head != want {
+			t.Errorf("%s: %q; want %q", name, head, want)
+		}
+		for _, want := range c.what {
+			if !strings.Contains(head, want) {
+				t.Errorf("%s: %q is not in %q", name, want, head)
+			}
+		}
+		for _, want := range c.hint {
+			if !strings.Contains(out.String(), "\nhint: "+want) {
+				t.Errorf("%s: no hint %q in\n%s", name, want, out.String())
+			}
+		}
+	}
+}
+
 // K1: what a pipe gets is the value and nothing else.
 func TestK1_GetPrintsTheBareValue(t *testing.T) {
 	for _, c := range []struct{ output, value, want string }{
