@@ -83,7 +83,9 @@ type attempt struct {
 	stage      stage
 	id         uint64  // on the stream, when sent
 	at         instant // when queued, then when sent
-	prev, next *call   // in the connection's queue
+	line       *line   // of its shard, at the connection
+	cost       int     // what it is charged with, when sent
+	prev, next *call   // in the line
 
 	event  event
 	cause  error

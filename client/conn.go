@@ -12,11 +12,6 @@ import (
 )
 
 const (
-	// maxInFlight and maxInFlightBytes bound what one connection has sent and
-	// not had answered. What is beyond waits in the queue, which holds nothing
-	// but callers that wait: that is the back-pressure.
-	maxInFlight      = 4096
-	maxInFlightBytes = 8 << 20
 	// attemptPatience is how long a node that says nothing at all is waited for
 	// before another replica is asked. It catches nodes that are stopped or cut off
 	// without their connections breaking.
@@ -47,8 +42,8 @@ var (
 	errRetired     = errors.New("the node has left the cluster")
 )
 
-// conn is the client's one connection to one node: a queue, a stream, and what
-// was sent on it. Its goroutines are run, which connects and then reads, and
+// conn is the client's one connection to one node: calls in line, a stream, and
+// what was sent on it. Its goroutines are run, which connects and then reads, and
 // beneath it write. A call given to submit comes back to its driver exactly
 // once: through the driver's channel, or from withdraw or review.
 type conn struct {
@@ -68,9 +63,8 @@ type conn struct {
 	node      shardmap.NodeID // who answered; empty before the first hello
 	addresses []string        // where it may be reached, the next to try first
 	cause     error           // of the last failure
-	queue     callQueue
+	lines     lines
 	pending   map[uint64]*call // sent, by id
-	bytes     int              // of pending
 	nextID    uint64
 	parked    bool // the writer sleeps until kicked
 	lane      *lane
@@ -80,11 +74,13 @@ type conn struct {
 
 func newConn(c *Client, expect shardmap.NodeID, address string) *conn {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &conn{
+	n := &conn{
 		client: c, seed: expect == "", endpoint: address, expect: expect, node: expect, addresses: []string{address},
 		kick: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
 		pending: make(map[uint64]*call), maxFrame: defaultMaxFrame,
 	}
+	n.lines.init()
+	return n
 }
 
 func (n *conn) inPhase(p phase) bool { return phase(n.phase.Load()) == p }
@@ -133,15 +129,18 @@ func (n *conn) moveTo(p phase, cause error, queued event, all bool) {
 	n.phase.Store(int32(p))
 	n.cause = cause
 	var out ended
-	for c := n.queue.pop(); c != nil; c = n.queue.pop() {
+	for l := n.lines.head; l != nil; l = n.lines.head {
+		c := l.queue.head
+		n.lines.remove(c)
 		out.add(c, queued, cause)
 	}
 	if all {
 		for _, c := range n.pending {
+			n.lines.discharge(c)
 			out.add(c, eventBroken, cause)
 		}
 		clear(n.pending)
-		n.bytes = 0
+		n.lines.forget()
 	}
 	n.wakeWriterLocked()
 	n.mu.Unlock()

@@ -12,11 +12,11 @@ const (
 	operationOverhead = 160
 )
 
-// operationCost is an upper bound of a call's bytes in a frame.
-func operationCost(c *call) int { return operationOverhead + len(c.key) + len(c.value) }
+// frameCost is an upper bound of a call's bytes in a frame.
+func frameCost(c *call) int { return operationOverhead + len(c.key) + len(c.value) }
 
-// take builds the next frame from the head of the queue: as much as fits the
-// frame and the bounds of what may be in flight, in order. It returns nil when
+// take builds the next frame from the lines: as much as fits the frame and the
+// bounds of what may be in flight, from each line in turn. It returns nil when
 // there is nothing to send, or nothing may be sent, and the writer is to wait for
 // a kick.
 //
@@ -25,12 +25,16 @@ func operationCost(c *call) int { return operationOverhead + len(c.key) + len(c.
 func (n *conn) take() *kvv1.ClientFrame {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	count, size, data := n.measureLocked()
-	if count == 0 || !n.inPhase(phaseReady) {
+	var chosen callQueue
+	data := 0
+	if n.inPhase(phaseReady) {
+		chosen, data = n.chooseLocked()
+	}
+	count := chosen.count
+	if count == 0 {
 		n.parked = true
 		return nil
 	}
-	n.bytes += size
 	n.client.counters.frames.Add(1)
 	n.client.counters.operations.Add(uint64(count))
 	b := frameBuilder{operations: make([]kvv1.Operation, count), data: make([]byte, 0, data), now: n.client.now()}
@@ -38,7 +42,7 @@ func (n *conn) take() *kvv1.ClientFrame {
 	numbers := n.client.numbers
 	numbers.mu.Lock()
 	for i := range count {
-		c := n.queue.pop()
+		c := chosen.pop()
 		n.nextID++
 		c.try.id, c.try.stage, c.try.at = n.nextID, stageSent, b.now
 		n.pending[c.try.id] = c
@@ -56,22 +60,33 @@ func (n *conn) take() *kvv1.ClientFrame {
 	return frame
 }
 
-// measureLocked says how many calls the next frame takes, what they cost, and
-// the bytes of their keys and values. The first call always fits a frame: it was
-// checked against the limits that the server named.
-func (n *conn) measureLocked() (count, size, data int) {
-	for c := n.queue.head; c != nil && count < maxFrameOperations; c = c.try.next {
-		cost := operationCost(c)
-		inFlight := len(n.pending) + count
-		full := inFlight >= maxInFlight || n.bytes+size+cost > maxInFlightBytes
-		if full && inFlight > 0 || size+cost > n.maxFrame && count > 0 {
+// chooseLocked moves the calls of the next frame out of their lines and into
+// flight, and says how many bytes their keys and values have. A line whose share is
+// taken is passed over, so that its shard's trouble stays its own (P8). The first
+// call always fits a frame: it was checked against the limits that the server named.
+func (n *conn) chooseLocked() (chosen callQueue, data int) {
+	size, ls := 0, &n.lines
+	for passed := 0; passed < ls.waiting && chosen.count < maxFrameOperations; {
+		l := ls.head
+		c := l.queue.head
+		cost := ls.cost(c)
+		if ls.full(cost) || chosen.count > 0 && size+frameCost(c) > n.maxFrame {
 			break
 		}
-		count++
-		size += cost
+		if ls.shareFull(l, cost) {
+			ls.turn(l)
+			passed++
+			continue
+		}
+		passed = 0
+		ls.turn(l)
+		ls.remove(c)
+		ls.charge(c, cost)
+		chosen.push(c)
+		size += frameCost(c)
 		data += len(c.key) + len(c.value)
 	}
-	return count, size, data
+	return chosen, data
 }
 
 // frameBuilder fills the operations of one frame.

@@ -14,9 +14,13 @@ func (n *conn) submit(batch *callQueue, now instant) error {
 	if !n.open() {
 		return n.cause
 	}
+	var l *line
 	for c := batch.pop(); c != nil; c = batch.pop() {
 		c.try.stage, c.try.at = stageQueued, now
-		n.queue.push(c)
+		if l == nil || l.shard != c.try.shard {
+			l = n.lines.of(c.try.shard)
+		}
+		n.lines.push(l, c)
 	}
 	n.wakeWriterLocked()
 	return nil
@@ -37,10 +41,10 @@ func (n *conn) takeBackLocked(c *call) (was stage, ok bool) {
 	case stageNone:
 		return was, false
 	case stageQueued:
-		n.queue.remove(c)
+		n.lines.remove(c)
 	case stageSent:
 		delete(n.pending, c.try.id)
-		n.bytes -= operationCost(c)
+		n.lines.discharge(c)
 		n.wakeWriterLocked()
 	}
 	c.try.stage = stageNone
@@ -69,7 +73,8 @@ func (n *conn) review(c *call, now instant) (over bool, again instant, ok bool) 
 		}
 		due = c.try.at + patience
 	case n.inPhase(phaseReady):
-		// The node is busy. As long as it answers others, the queue moves on.
+		// The node is busy, or the shard. As long as the node answers others it is
+		// there, and another replica would be no better.
 		due = max(c.try.at, n.lastHeard) + attemptPatience
 	default:
 		due = c.try.at + connectPatience
@@ -94,18 +99,16 @@ func (n *conn) review(c *call, now instant) (over bool, again instant, ok bool) 
 func (n *conn) evict(shard shardmap.ShardID) {
 	n.mu.Lock()
 	var out ended
-	for c := n.queue.head; c != nil; {
-		next := c.try.next
-		if c.try.shard == shard {
-			n.queue.remove(c)
+	if l := n.lines.byShard[shard]; l != nil {
+		for c := l.queue.head; c != nil; c = l.queue.head {
+			n.lines.remove(c)
 			out.add(c, eventRerouted, nil)
 		}
-		c = next
 	}
 	for id, c := range n.pending {
 		if c.try.shard == shard && !(c.identity == identityNone && c.isWrite()) {
 			delete(n.pending, id)
-			n.bytes -= operationCost(c)
+			n.lines.discharge(c)
 			out.add(c, eventBroken, errLeaderMoved)
 		}
 	}

@@ -71,6 +71,7 @@ func (n *conn) complete(answers []*kvv1.Answer) {
 	n.mu.Lock()
 	n.lastHeard = n.client.now()
 	n.suspectUntil.Store(0)
+	reads, largest := false, 0
 	for _, a := range answers {
 		version = max(version, a.GetShardVersion(), a.GetVersion())
 		c, ok := n.pending[a.GetId()]
@@ -78,9 +79,15 @@ func (n *conn) complete(answers []*kvv1.Answer) {
 			continue
 		}
 		delete(n.pending, a.GetId())
-		n.bytes -= operationCost(c)
+		n.lines.discharge(c)
 		c.try.answer = a
+		if !c.isWrite() && a.GetError() == nil {
+			reads, largest = true, max(largest, len(a.GetValue()))
+		}
 		out.add(c, eventAnswered, nil)
+	}
+	if reads {
+		n.lines.brought(largest)
 	}
 	n.wakeWriterLocked()
 	n.mu.Unlock()

@@ -151,10 +151,10 @@ func (n *conn) ready(h *kvv1.ServerHello, lane *lane) {
 	}
 	// Calls that came before there was a map can now go to the right node.
 	var out ended
-	for c := n.queue.head; c != nil; {
+	for c := n.lines.of(0).queue.head; c != nil; {
 		next := c.try.next
-		if c.try.shard == 0 && n.client.topology.knows(c.slot) {
-			n.queue.remove(c)
+		if n.client.topology.knows(c.slot) {
+			n.lines.remove(c)
 			out.add(c, eventRerouted, nil)
 		}
 		c = next

@@ -17,6 +17,7 @@ type batch struct {
 	server  *Server
 	sink    sink
 	shard   shardmap.ShardID
+	share   *share // of the stream's room; nil for a call
 	arrived time.Time
 	answers []kvv1.Answer // one per operation, ids set
 	charge  int
@@ -36,14 +37,17 @@ type readBatch struct {
 	read raftstore.Read
 }
 
-// handOver gives a shard its writes and its reads of one part. Keys and values
-// are the decoded messages' own; the groups borrow them until Done.
+// handOver gives a shard those of its writes and reads of one part that were admitted
+// since. Keys and values are the decoded messages' own; the groups borrow them until
+// Done.
 func (s *Server) handOver(t *target, in part) {
-	if n := len(t.writes); n > 0 {
+	writes, reads := t.writes[t.gone.writes:t.admitted.writes], t.reads[t.gone.reads:t.admitted.reads]
+	t.gone = t.admitted
+	if n := len(writes); n > 0 {
 		s.counters.writes.Add(uint64(n))
 		b := &writeBatch{batch: s.newBatch(t, n, in)}
 		b.write = raftstore.Write{Ops: make([]state.Op, n), Deadline: t.deadline, Done: b.done}
-		for i, index := range t.writes {
+		for i, index := range writes {
 			op := in.ops[index]
 			b.kinds[opOf(op.Kind)]++
 			b.write.Ops[i] = kvop.Write(op, in.caller.request(op))
@@ -52,11 +56,11 @@ func (s *Server) handOver(t *target, in part) {
 		}
 		t.group.Propose(&b.write)
 	}
-	if n := len(t.reads); n > 0 {
+	if n := len(reads); n > 0 {
 		s.counters.reads.Add(uint64(n))
 		b := &readBatch{batch: s.newBatch(t, n, in)}
 		b.read = raftstore.Read{Keys: make([][]byte, n), Deadline: t.deadline, Done: b.done}
-		for i, index := range t.reads {
+		for i, index := range reads {
 			op := in.ops[index]
 			b.read.Keys[i] = op.Key
 			b.answers[i].Id = op.Id
@@ -68,7 +72,7 @@ func (s *Server) handOver(t *target, in part) {
 
 func (s *Server) newBatch(t *target, n int, in part) batch {
 	s.measures.batches.Add(1)
-	return batch{server: s, sink: in.sink, shard: t.shard, arrived: in.arrived, answers: make([]kvv1.Answer, n)}
+	return batch{server: s, sink: in.sink, shard: t.shard, share: t.share, arrived: in.arrived, answers: make([]kvv1.Answer, n)}
 }
 
 // done is the Write's Done.
@@ -93,7 +97,7 @@ func (b *writeBatch) done(results []state.Result, shardVersion uint64, err error
 	}
 	b.measure()
 	clear(ops) // the borrow is over; other batches of the frame may live on
-	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, charge: b.charge})
+	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, share: b.share, charge: b.charge})
 }
 
 // done is the Read's Done.
@@ -118,7 +122,7 @@ func (b *readBatch) done(values []raftstore.Value, shardVersion uint64, err erro
 	}
 	b.measure()
 	clear(keys)
-	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, charge: b.charge, reads: true})
+	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, share: b.share, charge: b.charge, reads: true})
 }
 
 // measure counts the answers of a batch; the refused ones are counted already.
@@ -181,20 +185,8 @@ func (b *batch) refuse(i int, failure *kvv1.Error, op Op, key []byte, redirects 
 	return redirects
 }
 
-// refuseAll answers a part for which the node has no memory, which was charged with
-// nothing.
-func (s *Server) refuseAll(p *plan, in part) {
-	s.held.refused.Add(1)
-	in.uncharged = true
-	err := s.full()
-	for i := range in.ops {
-		p.refuse(i, err, redirect{})
-	}
-	s.refuse(p.refused, in)
-	p.reset()
-}
-
-// refuse answers the operations that went nowhere, in one delivery.
+// refuse answers the operations that went nowhere, in one delivery. They are charged
+// with nothing.
 func (s *Server) refuse(refused []refusal, in part) {
 	if len(refused) == 0 {
 		return
@@ -209,9 +201,6 @@ func (s *Server) refuse(refused []refusal, in part) {
 		if needsDirections(a.Error) {
 			r.redirect.answer = a
 			d.redirects = append(d.redirects, r.redirect)
-		}
-		if !in.uncharged {
-			d.charge += requestBytes(op, in.estimate)
 		}
 	}
 	s.measures.took(&s.measures.failures, in.arrived, len(refused), len(refused))

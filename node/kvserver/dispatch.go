@@ -20,8 +20,6 @@ type part struct {
 	latest   time.Time // no work after this, whatever the operations say; zero for no bound
 	estimate int       // what a read was charged with beside its key
 	sink     sink
-
-	uncharged bool // nothing was charged for it
 }
 
 // sink takes the answers of a part, in one delivery per batch and shard, in any
@@ -35,10 +33,9 @@ type caller struct {
 	lowestOpen uint64
 }
 
-// dispatch checks every operation of a part, groups them by shard and hands each
-// shard its writes and its reads (K2). Every operation gets one answer (K1).
-func (s *Server) dispatch(ctx context.Context, p *plan, in part) {
-	now := time.Now() // admission may have taken a while
+// sort checks every operation of a part and groups them by shard (K2).
+func (s *Server) sort(ctx context.Context, p *plan, in part) {
+	now := time.Now()
 	stopped := s.stopped()
 	for i, op := range in.ops {
 		deadline := in.deadline(op)
@@ -47,7 +44,7 @@ func (s *Server) dispatch(ctx context.Context, p *plan, in part) {
 		case stopped:
 			err = s.stopping()
 		case !deadline.After(now):
-			err = kverr.New(kverr.Deadline, "the caller's time ran out before the work began")
+			err = errTimeOver
 		default:
 			err = s.check(ctx, op, in.caller)
 		}
@@ -61,15 +58,33 @@ func (s *Server) dispatch(ctx context.Context, p *plan, in part) {
 			p.refuse(i, err, redirect{shard: shardmap.ShardID(op.Shard), slot: slot})
 			continue
 		}
-		t.add(i, op.Kind, deadline)
+		t.add(i, op, in.estimate, deadline)
 	}
 	for i := range p.targets {
 		withhold(p, &p.targets[i], in)
+	}
+}
+
+// dispatch hands each shard those of its writes and reads that were admitted since,
+// and answers the refused ones that may be answered.
+func (s *Server) dispatch(p *plan, in part) {
+	for i := range p.targets {
 		s.handOver(&p.targets[i], in)
 	}
-	s.refuse(p.refused, in)
-	p.reset()
+	s.refuse(p.refused[p.answered:p.answerable], in)
+	p.answered = p.answerable
 }
+
+// admitAll admits everything: a call is admitted before it is sorted.
+func (p *plan) admitAll() {
+	for i := range p.targets {
+		t := &p.targets[i]
+		t.admitted = progress{len(t.writes), len(t.reads)}
+	}
+	p.answerable = len(p.refused)
+}
+
+var errTimeOver = kverr.New(kverr.Deadline, "the caller's time ran out before the work began")
 
 // deadline is when work for op must not begin any more, in absolute time.
 func (in *part) deadline(op *kvv1.Operation) time.Time {

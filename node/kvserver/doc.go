@@ -31,6 +31,8 @@
 //     bytes too (see outbox).
 //   - K4 Operations of a stream are never forwarded. A unary operation travels
 //     at most one hop, and a forwarded one none.
+//   - P8 Operations of a shard that answers slowly, or never, hold up those of
+//     others that come behind them on a stream once, for slowPatience (see share).
 //   - K5 An error tells the truth: whatever may have reached another node or a
 //     group and was not answered by it is OUTCOME_UNKNOWN for a write.
 //
@@ -45,6 +47,13 @@
 // (see held): a stream may hold a share of what is free and is not read from above
 // it, but one that has nothing under way would wait for others, who tell it nothing,
 // so it is refused. A client that takes no frame for StallTimeout is cut.
+//
+// Back-pressure stops a stream for all shards alike, so it must not come from one
+// that is in trouble. A shard may have as much of a stream's room as it leaves free,
+// and what waits for room that does not come for slowPatience is refused (see
+// share). A client that wants neither the pause nor the refusals keeps to the same
+// shares itself, as package client does: then a node meets its own bounds only where
+// the client has given up what a group has not.
 //
 // # Goroutines and locks
 //

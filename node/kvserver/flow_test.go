@@ -121,7 +121,7 @@ func TestK3_DoneCallsNothingOfTheNode(t *testing.T) {
 // TestK3_BytesAreBounded: reads whose values nobody takes hold at most
 // MaxInFlightBytes, and what does not fit says so.
 func TestK3_BytesAreBounded(t *testing.T) {
-	inBubble(t, nil, func(e *env) {
+	inBubble(t, smallWindow, func(e *env) {
 		value := make([]byte, 1<<20)
 		e.upper.onRead = func(r *raftstore.Read) {
 			values := make([]raftstore.Value, len(r.Keys))
@@ -186,13 +186,21 @@ func TestK3_BytesAreBounded(t *testing.T) {
 	})
 }
 
+// smallWindow bounds a stream to 8 MiB.
+func smallWindow(o *Options) { o.Limits.MaxInFlightBytes = 8 << 20 }
+
 // account is a copy of the box's numbers.
-type account struct{ ops, bytes, queued int }
+type account struct{ ops, bytes, queued, asked, shareOps, shareBytes int }
 
 func (b *outbox) account() account {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return account{b.mu.ops, b.mu.bytes, b.mu.queued}
+	a := account{ops: b.mu.ops, bytes: b.mu.bytes, queued: b.mu.queued, asked: b.mu.asked}
+	for _, s := range b.mu.shares {
+		a.shareOps += s.ops
+		a.shareBytes += s.bytes
+	}
+	return a
 }
 
 // box is the outbox of the only stream.
@@ -230,7 +238,7 @@ func TestAccountReturnsToZero(t *testing.T) {
 // TestK3_StalledClientIsCut, over gRPC: a client that reads nothing costs a
 // bounded amount for a bounded time, and its operations are not in its way.
 func TestK3_StalledClientIsCut(t *testing.T) {
-	inBubble(t, nil, func(e *env) {
+	inBubble(t, smallWindow, func(e *env) {
 		c := e.open()
 		start := time.Now()
 		value := string(make([]byte, 1<<18))

@@ -19,7 +19,7 @@ const mib = 1 << 20
 // a node allows, until they are cut; another client is served all the while, and
 // afterwards nothing is held.
 func TestP9_SlowClientsTogetherAreBounded(t *testing.T) {
-	small := func(o *Options) { o.Limits.MaxHeldBytes = 16 * mib }
+	small := func(o *Options) { o.Limits.MaxHeldBytes, o.Limits.MaxInFlightBytes = 16*mib, 8*mib }
 	inBubble(t, small, func(e *env) {
 		quick := e.open()
 		value := string(make([]byte, 256<<10))
@@ -66,7 +66,7 @@ func TestP9_SlowClientsTogetherAreBounded(t *testing.T) {
 // At the bound a client with nothing under way is refused with a hint, by stream and
 // by call; it neither hangs nor is cut, and is served when there is room.
 func TestP9_AtTheBoundOfANodeClientsAreRefused(t *testing.T) {
-	small := func(o *Options) { o.Limits.MaxHeldBytes = 8 * mib }
+	small := func(o *Options) { o.Limits.MaxHeldBytes, o.Limits.MaxInFlightBytes = 8*mib, 8*mib }
 	inBubble(t, small, func(e *env) {
 		stuck := make(chan *raftstore.Write, 100)
 		e.upper.onWrite = func(w *raftstore.Write) { stuck <- w }
@@ -115,7 +115,7 @@ func TestP9_AtTheBoundOfANodeClientsAreRefused(t *testing.T) {
 // A stream may hold an eighth of what is free: then it is not read from, and the
 // others are.
 func TestP8_AGreedyStreamLeavesRoom(t *testing.T) {
-	small := func(o *Options) { o.Limits.MaxHeldBytes = 9 * mib }
+	small := func(o *Options) { o.Limits.MaxHeldBytes, o.Limits.MaxInFlightBytes = 9*mib, 8*mib }
 	inBubble(t, small, func(e *env) {
 		held := make(chan *raftstore.Write, 1000)
 		e.upper.onWrite = func(w *raftstore.Write) { held <- w }
@@ -207,22 +207,31 @@ func TestP9_ValuesBeyondTheBoundOfANodeAreShed(t *testing.T) {
 
 // What is handed to gRPC while the stream is closed is taken off the account once.
 func TestAClosedStreamGivesBackOnce(t *testing.T) {
-	h := held{max: mib}
+	s := &Server{limits: Limits{MaxInFlightOps: 10, MaxInFlightBytes: mib}}
+	h := &s.held
+	h.max = mib
 	var b outbox
-	b.init(Limits{MaxInFlightOps: 10, MaxInFlightBytes: mib}, nil, &h)
+	b.init(s)
 	b.greet(&kvv1.ServerHello{}, nil, 0, 0, nil)
-	if got := b.admit(2, 3000, nil); got != admitted {
-		t.Fatal(got)
+	in := part{ops: []*kvv1.Operation{put(1, "foo", string(make([]byte, 1000))), put(2, "foo", string(make([]byte, 2000)))}}
+	p := &plan{targets: []target{{shard: 3}}}
+	for i, op := range in.ops {
+		p.targets[0].add(i, op, 0, time.Time{})
 	}
-	b.deliver(delivery{answers: make([]kvv1.Answer, 1), charge: 1000})
+	if b.admit(p, in) {
+		t.Fatal("not admitted")
+	}
+	of := p.targets[0].share
+	b.deliver(delivery{answers: make([]kvv1.Answer, 1), share: of, charge: requestBytes(in.ops[0], 0)})
 	var l load
 	b.take(&l)
 	b.close()
 	b.release(1, opOverhead)
-	if got := h.bytes.Load(); got != 2000 {
-		t.Errorf("%d bytes are held with one operation of 2000 under way", got)
+	left := requestBytes(in.ops[1], 0)
+	if got := h.bytes.Load(); got != int64(left) {
+		t.Errorf("%d bytes are held with one operation of %d under way", got, left)
 	}
-	b.deliver(delivery{answers: make([]kvv1.Answer, 1), charge: 2000})
+	b.deliver(delivery{answers: make([]kvv1.Answer, 1), share: of, charge: left})
 	if got := h.bytes.Load(); got != 0 {
 		t.Errorf("%d bytes are left", got)
 	}

@@ -36,7 +36,9 @@ type Limits struct {
 	// MaxInFlightOps and MaxInFlightBytes bound what one stream has in flight;
 	// beyond them it is not read from. Bytes count requests until their groups
 	// answered and answers until they were sent; a stream may so hold twice
-	// MaxInFlightBytes for a moment. Defaults 4096, and 8 MiB or two frames.
+	// MaxInFlightBytes for a moment. Of either, one shard may have as much with its
+	// group as it leaves free, which is half when it is alone (see share). Defaults
+	// 8192, and 16 MiB or two frames.
 	MaxInFlightOps   int
 	MaxInFlightBytes int
 	// MaxHeldBytes bounds the same bytes for all streams and unary calls together.
@@ -56,8 +58,8 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.MaxValueBytes, 1<<20)
 	setDefault(&l.MaxFrameBytes, max(4<<20, l.largestOp()))
 	setDefault(&l.MaxOpsPerFrame, 1024)
-	setDefault(&l.MaxInFlightOps, max(4096, l.MaxOpsPerFrame))
-	setDefault(&l.MaxInFlightBytes, max(8<<20, 2*l.MaxFrameBytes))
+	setDefault(&l.MaxInFlightOps, max(8192, 2*l.MaxOpsPerFrame))
+	setDefault(&l.MaxInFlightBytes, max(16<<20, 2*l.MaxFrameBytes))
 	setDefault(&l.MaxHeldBytes, max(512<<20, 2*int64(l.MaxInFlightBytes)))
 	setDefault(&l.MaxStreams, 1024)
 	setDefault(&l.MaxUnary, 4096)

@@ -14,8 +14,8 @@ const firstReadEstimate = 4 << 10
 // outbox holds what waits to be sent on one stream, and the account of what is
 // in flight on it.
 //
-// An operation is in flight from admit until release, that is until its answer
-// was handed to gRPC. Every queued answer belongs to one operation in flight, so
+// An operation is in flight from admit (see share) until release, that is until its
+// answer was handed to gRPC. Every queued answer belongs to one operation in flight, so
 // the queue is never longer than MaxInFlightOps and deliver, which runs in the
 // groups' apply loops, never has to wait for room (K3).
 //
@@ -27,16 +27,18 @@ const firstReadEstimate = 4 << 10
 // write that was applied loses what it brings back, and says so instead. All
 // streams together have a bound as well (see held), at which the same happens.
 type outbox struct {
+	server           *Server // for refusals
 	maxOps, maxBytes int
-	overflow         *kvv1.Error
-	node             *held         // of all streams
 	wake             chan struct{} // capacity 1: there is something to send
 	room             chan struct{} // capacity 1: admit may look again
 
 	mu struct {
 		sync.Mutex
-		ops       int  // in flight
-		bytes     int  // charged for requests whose groups have not answered
+		ops       int // in flight
+		asked     int // of those, the ones that groups have not answered
+		bytes     int // charged for those
+		shares    map[shardmap.ShardID]*share
+		slow      int  // operations in flight when the stream was found slow, until there are half as many
 		queued    int  // bytes of answers not yet handed to gRPC
 		estimate  int  // bytes the next read will bring
 		waiting   bool // admit waits for room
@@ -66,12 +68,14 @@ func (u *unasked) empty() bool {
 type delivery struct {
 	answers   []kvv1.Answer
 	redirects []redirect // those of the answers that need directions
-	charge    int        // what admit was told for these operations
+	share     *share     // of the shard that answered; nil for refusals
+	charge    int        // what admit took for these operations
 	reads     bool
 }
 
-func (b *outbox) init(l Limits, overflow *kvv1.Error, node *held) {
-	b.maxOps, b.maxBytes, b.overflow, b.node = l.MaxInFlightOps, l.MaxInFlightBytes, overflow, node
+func (b *outbox) init(s *Server) {
+	b.server, b.maxOps, b.maxBytes = s, s.limits.MaxInFlightOps, s.limits.MaxInFlightBytes
+	b.mu.shares = make(map[shardmap.ShardID]*share)
 	b.wake = make(chan struct{}, 1)
 	b.room = make(chan struct{}, 1)
 	b.mu.estimate = firstReadEstimate
@@ -91,58 +95,12 @@ func (b *outbox) inFlight() (ops, requestBytes, answerBytes int) {
 	return b.mu.ops, b.mu.bytes, b.mu.queued
 }
 
-// admission is what became of operations that came in.
-type admission uint8
-
-const (
-	admitted admission = iota
-	nodeFull           // to be refused; they count as operations, not as bytes
-	tooLate            // the stream is over
-)
-
-// admit waits until ops operations with charge bytes may be in flight. One part is
-// always within the stream's bounds when nothing is in flight, whatever its size.
-// For room on the node it waits only while the stream has something in flight, the
-// end of which makes it look again: others tell it nothing.
-func (b *outbox) admit(ops, charge int, over <-chan struct{}) admission {
-	for {
-		b.mu.Lock()
-		own := b.mu.bytes + b.mu.queued
-		idle := b.mu.ops == 0
-		fits := idle || b.mu.ops+ops <= b.maxOps && own+charge <= b.maxBytes
-		if fits && !b.node.take(charge, own) {
-			fits = false
-			if idle {
-				b.mu.ops += ops
-				b.mu.waiting = false
-				b.mu.Unlock()
-				return nodeFull
-			}
-		}
-		b.mu.waiting = !fits
-		if fits {
-			b.mu.ops += ops
-			b.mu.bytes += charge
-		}
-		b.mu.Unlock()
-		if fits {
-			return admitted
-		}
-		select {
-		case <-b.room:
-		case <-over:
-			return tooLate
-		}
-	}
-}
-
 // deliver queues the answers of one batch. It never blocks, and reports how many
 // values it had to shed.
 func (b *outbox) deliver(d delivery) (shed int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.mu.bytes -= d.charge
-	b.node.add(-d.charge)
+	b.dischargeLocked(&d)
 	if b.mu.closed {
 		return 0
 	}
@@ -150,11 +108,11 @@ func (b *outbox) deliver(d delivery) (shed int) {
 	for i := range d.answers {
 		a := &d.answers[i]
 		largest = max(largest, len(a.Value))
-		if n := valueBytes(a); n > 0 && (b.mu.queued > 0 && b.mu.queued+answerBytes(a) > b.maxBytes || !b.node.take(n, 0)) {
+		if n := valueBytes(a); n > 0 && (b.mu.queued > 0 && b.mu.queued+answerBytes(a) > b.maxBytes || !b.server.held.take(n, 0)) {
 			b.shed(a)
 			shed++
 		}
-		b.node.add(opOverhead)
+		b.server.held.add(opOverhead)
 		b.mu.queued += answerBytes(a)
 		b.mu.answers = append(b.mu.answers, a)
 	}
@@ -173,7 +131,7 @@ func (b *outbox) shed(a *kvv1.Answer) {
 		a.Previous, a.Leaves, a.DetailDropped = nil, nil, true
 		return
 	}
-	a.Error, a.Found, a.Value, a.Version = b.overflow, false, nil, 0
+	a.Error, a.Found, a.Value, a.Version = b.server.overflow, false, nil, 0
 }
 
 // answerBytes is what an answer is charged with until it is sent.
@@ -195,9 +153,12 @@ func (b *outbox) release(ops, bytes int) {
 	if b.mu.closed {
 		return // close has taken all of it off
 	}
-	b.node.add(-bytes)
+	b.server.held.add(-bytes)
 	b.mu.ops -= ops
 	b.mu.queued -= bytes
+	if 2*b.mu.ops <= b.mu.slow {
+		b.mu.slow = 0
+	}
 	b.giveRoomLocked()
 }
 
@@ -274,7 +235,7 @@ func (b *outbox) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.mu.closed {
-		b.node.add(-b.mu.queued)
+		b.server.held.add(-b.mu.queued)
 		b.mu.queued = 0
 	}
 	b.mu.closed = true

@@ -15,6 +15,8 @@ import (
 type plan struct {
 	targets []target
 	refused []refusal
+	// Refusals that may be answered by now, and that were: the first ones.
+	answerable, answered int
 }
 
 // target is one shard with a local replica.
@@ -23,7 +25,22 @@ type target struct {
 	group         Group
 	record        shardmap.Record // as this node had applied it when the part came
 	writes, reads []int32
+	charge        int       // of both
 	deadline      time.Time // the latest of its operations'
+
+	// Of writes and reads the first ones were admitted, and of those the first ones
+	// were handed over.
+	admitted, gone progress
+	share          *share
+	due            time.Time // when those that wait are refused; zero: none waits
+}
+
+// progress is how far the operations of a target have come.
+type progress struct{ writes, reads int }
+
+// waits reports whether some operations are not admitted.
+func (t *target) waits() bool {
+	return t.admitted.writes < len(t.writes) || t.admitted.reads < len(t.reads)
 }
 
 // refusal is an operation that goes nowhere.
@@ -40,8 +57,9 @@ func (p *plan) refuse(index int, err error, r redirect) {
 // add books an operation. The batch works until the last of its callers gives
 // up: one that gives up earlier has left by its own clock, and cutting the others
 // short for it would turn their answers into unknown outcomes.
-func (t *target) add(index int, kind kvv1.OperationKind, deadline time.Time) {
-	if kind == kvv1.OperationKind_OPERATION_KIND_GET {
+func (t *target) add(index int, op *kvv1.Operation, estimate int, deadline time.Time) {
+	t.charge += requestBytes(op, estimate)
+	if op.Kind == kvv1.OperationKind_OPERATION_KIND_GET {
 		t.reads = append(t.reads, int32(index))
 	} else {
 		t.writes = append(t.writes, int32(index))
@@ -71,9 +89,31 @@ func withhold(p *plan, t *target, in part) {
 			admitted = append(admitted, index)
 			continue
 		}
+		t.charge -= requestBytes(op, in.estimate)
 		p.refuse(int(index), err, redirect{shard: t.shard, slot: shardmap.SlotOf(kvop.Key(op))})
 	}
 	t.writes = admitted
+}
+
+// expire refuses what has waited for room until its time was over.
+func (p *plan) expire(in part) {
+	now := time.Now()
+	for i := range p.targets {
+		t := &p.targets[i]
+		keep := func(indexes []int32, admitted int) []int32 {
+			kept := indexes[:admitted]
+			for _, index := range indexes[admitted:] {
+				if op := in.ops[index]; !in.deadline(op).After(now) {
+					t.charge -= requestBytes(op, in.estimate)
+					p.refuse(int(index), errTimeOver, redirect{})
+					continue
+				}
+				kept = append(kept, index)
+			}
+			return kept
+		}
+		t.writes, t.reads = keep(t.writes, t.admitted.writes), keep(t.reads, t.admitted.reads)
+	}
 }
 
 // reset forgets the part but keeps the room.
@@ -85,6 +125,7 @@ func (p *plan) reset() {
 	p.targets = p.targets[:0]
 	clear(p.refused)
 	p.refused = p.refused[:0]
+	p.answerable, p.answered = 0, 0
 }
 
 // open appends a target.

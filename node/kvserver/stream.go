@@ -31,7 +31,7 @@ type stream struct {
 // Stream implements kvv1.KVServer.
 func (s *Server) Stream(rpc kvv1.KV_StreamServer) error {
 	st := &stream{server: s, rpc: rpc, over: make(chan struct{})}
-	st.box.init(s.limits, s.overflow, &s.held)
+	st.box.init(s)
 	if err := s.enterStream(st); err != nil {
 		return wire.StatusFromError(err)
 	}
@@ -147,15 +147,10 @@ func (st *stream) serve(frame *kvv1.ClientFrame) bool {
 	s.counters.operations.Add(uint64(len(frame.Operations)))
 	st.caller.lowestOpen = frame.LowestOpen
 	for ops := frame.Operations; len(ops) > 0; {
-		estimate := st.box.readEstimate()
-		n, charge := st.cut(ops, estimate)
-		in := part{ops: ops[:n], caller: &st.caller, arrived: arrived, estimate: estimate, sink: st}
-		switch st.box.admit(n, charge, st.over) {
-		case admitted:
-			s.dispatch(st.rpc.Context(), &st.plan, in)
-		case nodeFull:
-			s.refuseAll(&st.plan, in)
-		case tooLate:
+		n := min(len(ops), s.limits.MaxOpsPerFrame)
+		in := part{ops: ops[:n], caller: &st.caller, arrived: arrived, estimate: st.box.readEstimate(), sink: st}
+		s.sort(st.rpc.Context(), &st.plan, in)
+		if !st.pass(in) {
 			return false
 		}
 		ops = ops[n:]
@@ -163,15 +158,32 @@ func (st *stream) serve(frame *kvv1.ClientFrame) bool {
 	return true
 }
 
-// cut returns how many of ops make the next part, and what to charge for it.
-func (st *stream) cut(ops []*kvv1.Operation, estimate int) (n, charge int) {
-	for n < len(ops) && n < st.server.limits.MaxOpsPerFrame {
-		c := requestBytes(ops[n], estimate)
-		if n > 0 && charge+c > st.server.limits.MaxInFlightBytes {
-			break
+// pass hands over what the plan holds, as there is room for it.
+func (st *stream) pass(in part) bool {
+	p := &st.plan
+	defer p.reset()
+	for {
+		waits := st.box.admit(p, in)
+		st.server.dispatch(p, in)
+		if !waits {
+			return true
 		}
-		charge += c
-		n++
+		if !st.awaitRoom(p.due()) {
+			return false
+		}
+		p.expire(in)
 	}
-	return n, charge
+}
+
+// awaitRoom waits until there may be room, or the time has come to refuse.
+func (st *stream) awaitRoom(due time.Time) bool {
+	timer := time.NewTimer(time.Until(due))
+	defer timer.Stop()
+	select {
+	case <-st.box.room:
+	case <-timer.C:
+	case <-st.over:
+		return false
+	}
+	return true
 }

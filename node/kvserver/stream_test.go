@@ -423,10 +423,10 @@ func TestDeadlineWhileWaitingForRoom(t *testing.T) {
 		e.upper.onWrite = func(w *raftstore.Write) { held <- w }
 		c := e.open()
 		late := put(2, "foo", "")
-		late.TimeLeftUs = 1_000_000
+		late.TimeLeftUs = 20_000
 		c.ops(put(1, "foo", ""))
 		c.ops(late)
-		time.Sleep(2 * time.Second)
+		time.Sleep(slowPatience * 4 / 5)
 		e.upper.apply(<-held)
 		a := c.answers(2)
 		wantKind(t, a[1], kverr.None, "")

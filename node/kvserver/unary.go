@@ -178,7 +178,10 @@ func (s *Server) serveHere(ctx context.Context, op *kvv1.Operation) *kvv1.Answer
 	}
 	waiter := make(waiter, 1)
 	in.sink = waiter
-	s.dispatch(ctx, &plan{}, in)
+	p := &plan{}
+	s.sort(ctx, p, in)
+	p.admitAll()
+	s.dispatch(p, in)
 	select {
 	case d := <-waiter:
 		return s.finish(d)

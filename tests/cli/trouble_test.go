@@ -36,7 +36,9 @@ func (r result) wants(t *testing.T, lines ...string) {
 // first, with what to do about them.
 func TestTroubleIsSeen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "trouble")
-	local := func(verb string, args ...string) []string { return append([]string{"local", verb, "--dir", dir}, args...) }
+	local := func(verb string, args ...string) []string {
+		return append([]string{"local", verb, "--dir", dir}, args...)
+	}
 	t.Cleanup(func() {
 		if down := kvctl(context.Background(), local("down", "--wipe")...); down.code != 0 { // the shared cluster is current again
 			t.Error(down)
