@@ -169,7 +169,7 @@ func TestErrorsWithoutKind(t *testing.T) {
 }
 
 func TestW2_UnknownKind(t *testing.T) {
-	for _, kind := range []kvv1.ErrorKind{0, 17, 40, 255, 256, 257, 1 << 20, -1} {
+	for _, kind := range []kvv1.ErrorKind{0, 22, 40, 255, 256, 257, 1 << 20, -1} {
 		err := ErrorFromProto(&kvv1.Error{Kind: kind, Message: "from the future"})
 		if kverr.KindOf(err) != kverr.OutcomeUnknown || !strings.Contains(err.Error(), fmt.Sprint(int32(kind))) {
 			t.Errorf("kind %d: %v", kind, err)

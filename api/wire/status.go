@@ -34,6 +34,11 @@ var codeOf = map[kverr.Kind]codes.Code{
 	kverr.Closed:         codes.Unavailable,
 	kverr.Conflict:       codes.AlreadyExists,
 	kverr.NoSpace:        codes.ResourceExhausted,
+	kverr.CondFailed:     codes.FailedPrecondition,
+	kverr.CrossSlot:      codes.InvalidArgument,
+	kverr.Compacted:      codes.OutOfRange,
+	kverr.NotANumber:     codes.FailedPrecondition,
+	kverr.Overflow:       codes.OutOfRange,
 }
 
 // StatusFromError returns the gRPC status error of an error, with the kv.v1.Error

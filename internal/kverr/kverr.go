@@ -35,6 +35,11 @@ const (
 	Closed         Kind = 14 // the object was closed
 	Conflict       Kind = 15 // an admin call found something in the way
 	NoSpace        Kind = 16 // the disk is full: reads and deletes go on; free space, try again after RetryAfter
+	CondFailed     Kind = 17 // the condition of a write did not hold
+	CrossSlot      Kind = 18 // final: the keys of a transaction lie in different slots
+	Compacted      Kind = 19 // the changes asked for are no longer remembered here
+	NotANumber     Kind = 20 // an add met a value that is no decimal 64-bit number
+	Overflow       Kind = 21 // an add would leave the range of a 64-bit number
 )
 
 var kindNames = [...]string{
@@ -43,7 +48,8 @@ var kindNames = [...]string{
 	Expired: "request expired", StaleDuplicate: "stale duplicate", Deadline: "deadline exceeded",
 	NotInitialized: "cluster not initialized", WrongCluster: "wrong cluster", Format: "unknown format",
 	Internal: "internal error", Closed: "closed", Conflict: "conflict",
-	NoSpace: "no space",
+	NoSpace: "no space", CondFailed: "condition failed", CrossSlot: "keys in different slots",
+	Compacted: "changes no longer remembered", NotANumber: "not a number", Overflow: "number overflow",
 }
 
 // Kinds lists every kind but None, for tests that must cover all.

@@ -39,6 +39,14 @@ const (
 	OperationKind_OPERATION_KIND_GET         OperationKind = 1
 	OperationKind_OPERATION_KIND_PUT         OperationKind = 2
 	OperationKind_OPERATION_KIND_DELETE      OperationKind = 3
+	// Adds delta to the number that the value spells in decimal; a key that does
+	// not exist counts from 0. Its deadline stays.
+	OperationKind_OPERATION_KIND_ADD OperationKind = 4
+	// Changes the deadline of a key that exists, and its version with it. The
+	// answer's found says whether there was a key.
+	OperationKind_OPERATION_KIND_EXPIRE OperationKind = 5
+	// Several leaves on keys of one slot, decided and applied as one.
+	OperationKind_OPERATION_KIND_TXN OperationKind = 6
 )
 
 // Enum value maps for OperationKind.
@@ -48,12 +56,18 @@ var (
 		1: "OPERATION_KIND_GET",
 		2: "OPERATION_KIND_PUT",
 		3: "OPERATION_KIND_DELETE",
+		4: "OPERATION_KIND_ADD",
+		5: "OPERATION_KIND_EXPIRE",
+		6: "OPERATION_KIND_TXN",
 	}
 	OperationKind_value = map[string]int32{
 		"OPERATION_KIND_UNSPECIFIED": 0,
 		"OPERATION_KIND_GET":         1,
 		"OPERATION_KIND_PUT":         2,
 		"OPERATION_KIND_DELETE":      3,
+		"OPERATION_KIND_ADD":         4,
+		"OPERATION_KIND_EXPIRE":      5,
+		"OPERATION_KIND_TXN":         6,
 	}
 )
 
@@ -84,20 +98,140 @@ func (OperationKind) EnumDescriptor() ([]byte, []int) {
 	return file_kv_v1_kv_proto_rawDescGZIP(), []int{0}
 }
 
+// Condition must hold for a put or delete to be applied. It is decided when the
+// write is applied, and a write whose condition does not hold changes nothing.
+type Condition int32
+
+const (
+	Condition_CONDITION_NONE    Condition = 0
+	Condition_CONDITION_ABSENT  Condition = 1
+	Condition_CONDITION_PRESENT Condition = 2
+	// The key exists and its version is if_version.
+	Condition_CONDITION_VERSION Condition = 3
+)
+
+// Enum value maps for Condition.
+var (
+	Condition_name = map[int32]string{
+		0: "CONDITION_NONE",
+		1: "CONDITION_ABSENT",
+		2: "CONDITION_PRESENT",
+		3: "CONDITION_VERSION",
+	}
+	Condition_value = map[string]int32{
+		"CONDITION_NONE":    0,
+		"CONDITION_ABSENT":  1,
+		"CONDITION_PRESENT": 2,
+		"CONDITION_VERSION": 3,
+	}
+)
+
+func (x Condition) Enum() *Condition {
+	p := new(Condition)
+	*p = x
+	return p
+}
+
+func (x Condition) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Condition) Descriptor() protoreflect.EnumDescriptor {
+	return file_kv_v1_kv_proto_enumTypes[1].Descriptor()
+}
+
+func (Condition) Type() protoreflect.EnumType {
+	return &file_kv_v1_kv_proto_enumTypes[1]
+}
+
+func (x Condition) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Condition.Descriptor instead.
+func (Condition) EnumDescriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{1}
+}
+
+// Expiry is what a write does to the key's deadline.
+type Expiry int32
+
+const (
+	// A put removes it; an expire, too.
+	Expiry_EXPIRY_NONE Expiry = 0
+	// A put leaves it as it is.
+	Expiry_EXPIRY_KEEP Expiry = 1
+	// The deadline is ttl_us after the write's shard time.
+	Expiry_EXPIRY_AFTER Expiry = 2
+)
+
+// Enum value maps for Expiry.
+var (
+	Expiry_name = map[int32]string{
+		0: "EXPIRY_NONE",
+		1: "EXPIRY_KEEP",
+		2: "EXPIRY_AFTER",
+	}
+	Expiry_value = map[string]int32{
+		"EXPIRY_NONE":  0,
+		"EXPIRY_KEEP":  1,
+		"EXPIRY_AFTER": 2,
+	}
+)
+
+func (x Expiry) Enum() *Expiry {
+	p := new(Expiry)
+	*p = x
+	return p
+}
+
+func (x Expiry) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Expiry) Descriptor() protoreflect.EnumDescriptor {
+	return file_kv_v1_kv_proto_enumTypes[2].Descriptor()
+}
+
+func (Expiry) Type() protoreflect.EnumType {
+	return &file_kv_v1_kv_proto_enumTypes[2]
+}
+
+func (x Expiry) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Expiry.Descriptor instead.
+func (Expiry) EnumDescriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{2}
+}
+
 type ReadLevel int32
 
 const (
 	// The default.
 	ReadLevel_READ_LEVEL_LINEARIZABLE ReadLevel = 0
+	// Not older than min_version.
+	ReadLevel_READ_LEVEL_SESSION ReadLevel = 1
+	// Reflects every write acknowledged before the request was sent less max_age_us.
+	ReadLevel_READ_LEVEL_BOUNDED_STALE ReadLevel = 2
+	// Whatever the replica has applied.
+	ReadLevel_READ_LEVEL_ANY ReadLevel = 3
 )
 
 // Enum value maps for ReadLevel.
 var (
 	ReadLevel_name = map[int32]string{
 		0: "READ_LEVEL_LINEARIZABLE",
+		1: "READ_LEVEL_SESSION",
+		2: "READ_LEVEL_BOUNDED_STALE",
+		3: "READ_LEVEL_ANY",
 	}
 	ReadLevel_value = map[string]int32{
-		"READ_LEVEL_LINEARIZABLE": 0,
+		"READ_LEVEL_LINEARIZABLE":  0,
+		"READ_LEVEL_SESSION":       1,
+		"READ_LEVEL_BOUNDED_STALE": 2,
+		"READ_LEVEL_ANY":           3,
 	}
 )
 
@@ -112,11 +246,11 @@ func (x ReadLevel) String() string {
 }
 
 func (ReadLevel) Descriptor() protoreflect.EnumDescriptor {
-	return file_kv_v1_kv_proto_enumTypes[1].Descriptor()
+	return file_kv_v1_kv_proto_enumTypes[3].Descriptor()
 }
 
 func (ReadLevel) Type() protoreflect.EnumType {
-	return &file_kv_v1_kv_proto_enumTypes[1]
+	return &file_kv_v1_kv_proto_enumTypes[3]
 }
 
 func (x ReadLevel) Number() protoreflect.EnumNumber {
@@ -125,7 +259,83 @@ func (x ReadLevel) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReadLevel.Descriptor instead.
 func (ReadLevel) EnumDescriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{1}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{3}
+}
+
+type CompareKind int32
+
+const (
+	CompareKind_COMPARE_KIND_UNSPECIFIED CompareKind = 0
+	CompareKind_COMPARE_KIND_ABSENT      CompareKind = 1
+	CompareKind_COMPARE_KIND_PRESENT     CompareKind = 2
+	// A key that does not exist has version 0.
+	CompareKind_COMPARE_KIND_VERSION_EQUAL     CompareKind = 3
+	CompareKind_COMPARE_KIND_VERSION_NOT_EQUAL CompareKind = 4
+	CompareKind_COMPARE_KIND_VERSION_LESS      CompareKind = 5
+	CompareKind_COMPARE_KIND_VERSION_GREATER   CompareKind = 6
+	// A key that does not exist has no value: equal and less and greater are
+	// false, not equal is true. Values are ordered by their bytes.
+	CompareKind_COMPARE_KIND_VALUE_EQUAL     CompareKind = 7
+	CompareKind_COMPARE_KIND_VALUE_NOT_EQUAL CompareKind = 8
+	CompareKind_COMPARE_KIND_VALUE_LESS      CompareKind = 9
+	CompareKind_COMPARE_KIND_VALUE_GREATER   CompareKind = 10
+)
+
+// Enum value maps for CompareKind.
+var (
+	CompareKind_name = map[int32]string{
+		0:  "COMPARE_KIND_UNSPECIFIED",
+		1:  "COMPARE_KIND_ABSENT",
+		2:  "COMPARE_KIND_PRESENT",
+		3:  "COMPARE_KIND_VERSION_EQUAL",
+		4:  "COMPARE_KIND_VERSION_NOT_EQUAL",
+		5:  "COMPARE_KIND_VERSION_LESS",
+		6:  "COMPARE_KIND_VERSION_GREATER",
+		7:  "COMPARE_KIND_VALUE_EQUAL",
+		8:  "COMPARE_KIND_VALUE_NOT_EQUAL",
+		9:  "COMPARE_KIND_VALUE_LESS",
+		10: "COMPARE_KIND_VALUE_GREATER",
+	}
+	CompareKind_value = map[string]int32{
+		"COMPARE_KIND_UNSPECIFIED":       0,
+		"COMPARE_KIND_ABSENT":            1,
+		"COMPARE_KIND_PRESENT":           2,
+		"COMPARE_KIND_VERSION_EQUAL":     3,
+		"COMPARE_KIND_VERSION_NOT_EQUAL": 4,
+		"COMPARE_KIND_VERSION_LESS":      5,
+		"COMPARE_KIND_VERSION_GREATER":   6,
+		"COMPARE_KIND_VALUE_EQUAL":       7,
+		"COMPARE_KIND_VALUE_NOT_EQUAL":   8,
+		"COMPARE_KIND_VALUE_LESS":        9,
+		"COMPARE_KIND_VALUE_GREATER":     10,
+	}
+)
+
+func (x CompareKind) Enum() *CompareKind {
+	p := new(CompareKind)
+	*p = x
+	return p
+}
+
+func (x CompareKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CompareKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_kv_v1_kv_proto_enumTypes[4].Descriptor()
+}
+
+func (CompareKind) Type() protoreflect.EnumType {
+	return &file_kv_v1_kv_proto_enumTypes[4]
+}
+
+func (x CompareKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CompareKind.Descriptor instead.
+func (CompareKind) EnumDescriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{4}
 }
 
 type ErrorKind int32
@@ -160,6 +370,16 @@ const (
 	// Not applied: the leader's disk is almost full, and takes no new values.
 	// Reads and, for longer, deletes go on; retry_after_us says when to return.
 	ErrorKind_ERROR_KIND_NO_SPACE ErrorKind = 16
+	// Not applied: the condition did not hold; found and version are the key's.
+	ErrorKind_ERROR_KIND_CONDITION_FAILED ErrorKind = 17
+	// Not applied: the keys of a transaction do not share a slot.
+	ErrorKind_ERROR_KIND_CROSS_SLOT ErrorKind = 18
+	// Changes after the asked version are no longer remembered here.
+	ErrorKind_ERROR_KIND_COMPACTED ErrorKind = 19
+	// Not applied: an add met a value that is not a decimal 64-bit number.
+	ErrorKind_ERROR_KIND_NOT_A_NUMBER ErrorKind = 20
+	// Not applied: an add would leave the range of a 64-bit number.
+	ErrorKind_ERROR_KIND_OVERFLOW ErrorKind = 21
 )
 
 // Enum value maps for ErrorKind.
@@ -182,25 +402,35 @@ var (
 		14: "ERROR_KIND_CLOSED",
 		15: "ERROR_KIND_CONFLICT",
 		16: "ERROR_KIND_NO_SPACE",
+		17: "ERROR_KIND_CONDITION_FAILED",
+		18: "ERROR_KIND_CROSS_SLOT",
+		19: "ERROR_KIND_COMPACTED",
+		20: "ERROR_KIND_NOT_A_NUMBER",
+		21: "ERROR_KIND_OVERFLOW",
 	}
 	ErrorKind_value = map[string]int32{
-		"ERROR_KIND_NONE":            0,
-		"ERROR_KIND_INVALID":         1,
-		"ERROR_KIND_WRONG_SHARD":     2,
-		"ERROR_KIND_NOT_LEADER":      3,
-		"ERROR_KIND_UNAVAILABLE":     4,
-		"ERROR_KIND_OVERLOADED":      5,
-		"ERROR_KIND_OUTCOME_UNKNOWN": 6,
-		"ERROR_KIND_EXPIRED":         7,
-		"ERROR_KIND_STALE_DUPLICATE": 8,
-		"ERROR_KIND_DEADLINE":        9,
-		"ERROR_KIND_NOT_INITIALIZED": 10,
-		"ERROR_KIND_WRONG_CLUSTER":   11,
-		"ERROR_KIND_FORMAT":          12,
-		"ERROR_KIND_INTERNAL":        13,
-		"ERROR_KIND_CLOSED":          14,
-		"ERROR_KIND_CONFLICT":        15,
-		"ERROR_KIND_NO_SPACE":        16,
+		"ERROR_KIND_NONE":             0,
+		"ERROR_KIND_INVALID":          1,
+		"ERROR_KIND_WRONG_SHARD":      2,
+		"ERROR_KIND_NOT_LEADER":       3,
+		"ERROR_KIND_UNAVAILABLE":      4,
+		"ERROR_KIND_OVERLOADED":       5,
+		"ERROR_KIND_OUTCOME_UNKNOWN":  6,
+		"ERROR_KIND_EXPIRED":          7,
+		"ERROR_KIND_STALE_DUPLICATE":  8,
+		"ERROR_KIND_DEADLINE":         9,
+		"ERROR_KIND_NOT_INITIALIZED":  10,
+		"ERROR_KIND_WRONG_CLUSTER":    11,
+		"ERROR_KIND_FORMAT":           12,
+		"ERROR_KIND_INTERNAL":         13,
+		"ERROR_KIND_CLOSED":           14,
+		"ERROR_KIND_CONFLICT":         15,
+		"ERROR_KIND_NO_SPACE":         16,
+		"ERROR_KIND_CONDITION_FAILED": 17,
+		"ERROR_KIND_CROSS_SLOT":       18,
+		"ERROR_KIND_COMPACTED":        19,
+		"ERROR_KIND_NOT_A_NUMBER":     20,
+		"ERROR_KIND_OVERFLOW":         21,
 	}
 )
 
@@ -215,11 +445,11 @@ func (x ErrorKind) String() string {
 }
 
 func (ErrorKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_kv_v1_kv_proto_enumTypes[2].Descriptor()
+	return file_kv_v1_kv_proto_enumTypes[5].Descriptor()
 }
 
 func (ErrorKind) Type() protoreflect.EnumType {
-	return &file_kv_v1_kv_proto_enumTypes[2]
+	return &file_kv_v1_kv_proto_enumTypes[5]
 }
 
 func (x ErrorKind) Number() protoreflect.EnumNumber {
@@ -228,7 +458,7 @@ func (x ErrorKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ErrorKind.Descriptor instead.
 func (ErrorKind) EnumDescriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{2}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{5}
 }
 
 type ServedBy int32
@@ -237,6 +467,10 @@ const (
 	ServedBy_SERVED_BY_UNSPECIFIED ServedBy = 0
 	ServedBy_SERVED_BY_LEADER      ServedBy = 1
 	ServedBy_SERVED_BY_FORWARD     ServedBy = 2
+	// A replica that asked the leader how far it has to be.
+	ServedBy_SERVED_BY_FOLLOWER ServedBy = 3
+	// A replica from what it had applied, without asking.
+	ServedBy_SERVED_BY_REPLICA ServedBy = 4
 )
 
 // Enum value maps for ServedBy.
@@ -245,11 +479,15 @@ var (
 		0: "SERVED_BY_UNSPECIFIED",
 		1: "SERVED_BY_LEADER",
 		2: "SERVED_BY_FORWARD",
+		3: "SERVED_BY_FOLLOWER",
+		4: "SERVED_BY_REPLICA",
 	}
 	ServedBy_value = map[string]int32{
 		"SERVED_BY_UNSPECIFIED": 0,
 		"SERVED_BY_LEADER":      1,
 		"SERVED_BY_FORWARD":     2,
+		"SERVED_BY_FOLLOWER":    3,
+		"SERVED_BY_REPLICA":     4,
 	}
 )
 
@@ -264,11 +502,11 @@ func (x ServedBy) String() string {
 }
 
 func (ServedBy) Descriptor() protoreflect.EnumDescriptor {
-	return file_kv_v1_kv_proto_enumTypes[3].Descriptor()
+	return file_kv_v1_kv_proto_enumTypes[6].Descriptor()
 }
 
 func (ServedBy) Type() protoreflect.EnumType {
-	return &file_kv_v1_kv_proto_enumTypes[3]
+	return &file_kv_v1_kv_proto_enumTypes[6]
 }
 
 func (x ServedBy) Number() protoreflect.EnumNumber {
@@ -277,7 +515,112 @@ func (x ServedBy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ServedBy.Descriptor instead.
 func (ServedBy) EnumDescriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{3}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{6}
+}
+
+type ScanOrder int32
+
+const (
+	// By slot, then by key: one pass over the shard.
+	ScanOrder_SCAN_ORDER_SLOT ScanOrder = 0
+	// By key: a merge of the shard's slots.
+	ScanOrder_SCAN_ORDER_KEY ScanOrder = 1
+)
+
+// Enum value maps for ScanOrder.
+var (
+	ScanOrder_name = map[int32]string{
+		0: "SCAN_ORDER_SLOT",
+		1: "SCAN_ORDER_KEY",
+	}
+	ScanOrder_value = map[string]int32{
+		"SCAN_ORDER_SLOT": 0,
+		"SCAN_ORDER_KEY":  1,
+	}
+)
+
+func (x ScanOrder) Enum() *ScanOrder {
+	p := new(ScanOrder)
+	*p = x
+	return p
+}
+
+func (x ScanOrder) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ScanOrder) Descriptor() protoreflect.EnumDescriptor {
+	return file_kv_v1_kv_proto_enumTypes[7].Descriptor()
+}
+
+func (ScanOrder) Type() protoreflect.EnumType {
+	return &file_kv_v1_kv_proto_enumTypes[7]
+}
+
+func (x ScanOrder) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ScanOrder.Descriptor instead.
+func (ScanOrder) EnumDescriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{7}
+}
+
+type ChangeKind int32
+
+const (
+	ChangeKind_CHANGE_KIND_UNSPECIFIED ChangeKind = 0
+	ChangeKind_CHANGE_KIND_PUT         ChangeKind = 1
+	// Also of a key that did not exist.
+	ChangeKind_CHANGE_KIND_DELETE ChangeKind = 2
+	ChangeKind_CHANGE_KIND_EXPIRE ChangeKind = 3
+	// The deadline changed, the value did not.
+	ChangeKind_CHANGE_KIND_DEADLINE ChangeKind = 4
+)
+
+// Enum value maps for ChangeKind.
+var (
+	ChangeKind_name = map[int32]string{
+		0: "CHANGE_KIND_UNSPECIFIED",
+		1: "CHANGE_KIND_PUT",
+		2: "CHANGE_KIND_DELETE",
+		3: "CHANGE_KIND_EXPIRE",
+		4: "CHANGE_KIND_DEADLINE",
+	}
+	ChangeKind_value = map[string]int32{
+		"CHANGE_KIND_UNSPECIFIED": 0,
+		"CHANGE_KIND_PUT":         1,
+		"CHANGE_KIND_DELETE":      2,
+		"CHANGE_KIND_EXPIRE":      3,
+		"CHANGE_KIND_DEADLINE":    4,
+	}
+)
+
+func (x ChangeKind) Enum() *ChangeKind {
+	p := new(ChangeKind)
+	*p = x
+	return p
+}
+
+func (x ChangeKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_kv_v1_kv_proto_enumTypes[8].Descriptor()
+}
+
+func (ChangeKind) Type() protoreflect.EnumType {
+	return &file_kv_v1_kv_proto_enumTypes[8]
+}
+
+func (x ChangeKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ChangeKind.Descriptor instead.
+func (ChangeKind) EnumDescriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{8}
 }
 
 type Role int32
@@ -313,11 +656,11 @@ func (x Role) String() string {
 }
 
 func (Role) Descriptor() protoreflect.EnumDescriptor {
-	return file_kv_v1_kv_proto_enumTypes[4].Descriptor()
+	return file_kv_v1_kv_proto_enumTypes[9].Descriptor()
 }
 
 func (Role) Type() protoreflect.EnumType {
-	return &file_kv_v1_kv_proto_enumTypes[4]
+	return &file_kv_v1_kv_proto_enumTypes[9]
 }
 
 func (x Role) Number() protoreflect.EnumNumber {
@@ -326,7 +669,7 @@ func (x Role) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Role.Descriptor instead.
 func (Role) EnumDescriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{4}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{9}
 }
 
 type ClientFrame struct {
@@ -657,9 +1000,31 @@ type Operation struct {
 	// How long the caller still waits, in microseconds; 0 means the node's default.
 	TimeLeftUs uint64 `protobuf:"varint,9,opt,name=time_left_us,json=timeLeftUs,proto3" json:"time_left_us,omitempty"`
 	// The shard and arc epoch this was routed by; 0 means "not routed".
-	Shard         uint64    `protobuf:"varint,10,opt,name=shard,proto3" json:"shard,omitempty"`
-	ArcEpoch      uint64    `protobuf:"varint,11,opt,name=arc_epoch,json=arcEpoch,proto3" json:"arc_epoch,omitempty"`
-	Level         ReadLevel `protobuf:"varint,12,opt,name=level,proto3,enum=kv.v1.ReadLevel" json:"level,omitempty"`
+	Shard    uint64    `protobuf:"varint,10,opt,name=shard,proto3" json:"shard,omitempty"`
+	ArcEpoch uint64    `protobuf:"varint,11,opt,name=arc_epoch,json=arcEpoch,proto3" json:"arc_epoch,omitempty"`
+	Level    ReadLevel `protobuf:"varint,12,opt,name=level,proto3,enum=kv.v1.ReadLevel" json:"level,omitempty"`
+	// Of a put or delete.
+	Condition Condition `protobuf:"varint,13,opt,name=condition,proto3,enum=kv.v1.Condition" json:"condition,omitempty"`
+	IfVersion uint64    `protobuf:"varint,14,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
+	Expiry    Expiry    `protobuf:"varint,15,opt,name=expiry,proto3,enum=kv.v1.Expiry" json:"expiry,omitempty"`
+	TtlUs     uint64    `protobuf:"varint,16,opt,name=ttl_us,json=ttlUs,proto3" json:"ttl_us,omitempty"`
+	// Of an add.
+	Delta int64 `protobuf:"zigzag64,17,opt,name=delta,proto3" json:"delta,omitempty"`
+	// The answer is to bring what the write replaced.
+	WantPrevious bool `protobuf:"varint,18,opt,name=want_previous,json=wantPrevious,proto3" json:"want_previous,omitempty"`
+	// The answer to a get need not bring the value.
+	KeysOnly bool `protobuf:"varint,19,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
+	// A get whose value still has this version is answered with not_modified.
+	IfNotVersion uint64 `protobuf:"varint,20,opt,name=if_not_version,json=ifNotVersion,proto3" json:"if_not_version,omitempty"`
+	// Of a session read: the shard version it must reflect.
+	MinVersion uint64 `protobuf:"varint,21,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
+	// Of a bounded-stale read.
+	MaxAgeUs uint64 `protobuf:"varint,22,opt,name=max_age_us,json=maxAgeUs,proto3" json:"max_age_us,omitempty"`
+	// A linearizable read may be served by a replica that does not lead. Reads of
+	// the other levels always may.
+	AnyReplica bool `protobuf:"varint,23,opt,name=any_replica,json=anyReplica,proto3" json:"any_replica,omitempty"`
+	// Of a transaction; key is then any key of its slot.
+	Txn           *Txn `protobuf:"bytes,24,opt,name=txn,proto3" json:"txn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -778,6 +1143,314 @@ func (x *Operation) GetLevel() ReadLevel {
 	return ReadLevel_READ_LEVEL_LINEARIZABLE
 }
 
+func (x *Operation) GetCondition() Condition {
+	if x != nil {
+		return x.Condition
+	}
+	return Condition_CONDITION_NONE
+}
+
+func (x *Operation) GetIfVersion() uint64 {
+	if x != nil {
+		return x.IfVersion
+	}
+	return 0
+}
+
+func (x *Operation) GetExpiry() Expiry {
+	if x != nil {
+		return x.Expiry
+	}
+	return Expiry_EXPIRY_NONE
+}
+
+func (x *Operation) GetTtlUs() uint64 {
+	if x != nil {
+		return x.TtlUs
+	}
+	return 0
+}
+
+func (x *Operation) GetDelta() int64 {
+	if x != nil {
+		return x.Delta
+	}
+	return 0
+}
+
+func (x *Operation) GetWantPrevious() bool {
+	if x != nil {
+		return x.WantPrevious
+	}
+	return false
+}
+
+func (x *Operation) GetKeysOnly() bool {
+	if x != nil {
+		return x.KeysOnly
+	}
+	return false
+}
+
+func (x *Operation) GetIfNotVersion() uint64 {
+	if x != nil {
+		return x.IfNotVersion
+	}
+	return 0
+}
+
+func (x *Operation) GetMinVersion() uint64 {
+	if x != nil {
+		return x.MinVersion
+	}
+	return 0
+}
+
+func (x *Operation) GetMaxAgeUs() uint64 {
+	if x != nil {
+		return x.MaxAgeUs
+	}
+	return 0
+}
+
+func (x *Operation) GetAnyReplica() bool {
+	if x != nil {
+		return x.AnyReplica
+	}
+	return false
+}
+
+func (x *Operation) GetTxn() *Txn {
+	if x != nil {
+		return x.Txn
+	}
+	return nil
+}
+
+// Txn: if all compares hold the leaves of then are applied, otherwise those of
+// otherwise; all of them or none, under one version.
+type Txn struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Compares      []*Compare             `protobuf:"bytes,1,rep,name=compares,proto3" json:"compares,omitempty"`
+	Then          []*Leaf                `protobuf:"bytes,2,rep,name=then,proto3" json:"then,omitempty"`
+	Otherwise     []*Leaf                `protobuf:"bytes,3,rep,name=otherwise,proto3" json:"otherwise,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Txn) Reset() {
+	*x = Txn{}
+	mi := &file_kv_v1_kv_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Txn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Txn) ProtoMessage() {}
+
+func (x *Txn) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Txn.ProtoReflect.Descriptor instead.
+func (*Txn) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Txn) GetCompares() []*Compare {
+	if x != nil {
+		return x.Compares
+	}
+	return nil
+}
+
+func (x *Txn) GetThen() []*Leaf {
+	if x != nil {
+		return x.Then
+	}
+	return nil
+}
+
+func (x *Txn) GetOtherwise() []*Leaf {
+	if x != nil {
+		return x.Otherwise
+	}
+	return nil
+}
+
+type Compare struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          CompareKind            `protobuf:"varint,1,opt,name=kind,proto3,enum=kv.v1.CompareKind" json:"kind,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Value         []byte                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Compare) Reset() {
+	*x = Compare{}
+	mi := &file_kv_v1_kv_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Compare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Compare) ProtoMessage() {}
+
+func (x *Compare) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Compare.ProtoReflect.Descriptor instead.
+func (*Compare) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Compare) GetKind() CompareKind {
+	if x != nil {
+		return x.Kind
+	}
+	return CompareKind_COMPARE_KIND_UNSPECIFIED
+}
+
+func (x *Compare) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Compare) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Compare) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+// Leaf is one operation of a transaction: get, put, delete, add or expire. It
+// sees what the leaves before it did.
+type Leaf struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          OperationKind          `protobuf:"varint,1,opt,name=kind,proto3,enum=kv.v1.OperationKind" json:"kind,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	Expiry        Expiry                 `protobuf:"varint,4,opt,name=expiry,proto3,enum=kv.v1.Expiry" json:"expiry,omitempty"`
+	TtlUs         uint64                 `protobuf:"varint,5,opt,name=ttl_us,json=ttlUs,proto3" json:"ttl_us,omitempty"`
+	Delta         int64                  `protobuf:"zigzag64,6,opt,name=delta,proto3" json:"delta,omitempty"`
+	WantPrevious  bool                   `protobuf:"varint,7,opt,name=want_previous,json=wantPrevious,proto3" json:"want_previous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Leaf) Reset() {
+	*x = Leaf{}
+	mi := &file_kv_v1_kv_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Leaf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Leaf) ProtoMessage() {}
+
+func (x *Leaf) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Leaf.ProtoReflect.Descriptor instead.
+func (*Leaf) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Leaf) GetKind() OperationKind {
+	if x != nil {
+		return x.Kind
+	}
+	return OperationKind_OPERATION_KIND_UNSPECIFIED
+}
+
+func (x *Leaf) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Leaf) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Leaf) GetExpiry() Expiry {
+	if x != nil {
+		return x.Expiry
+	}
+	return Expiry_EXPIRY_NONE
+}
+
+func (x *Leaf) GetTtlUs() uint64 {
+	if x != nil {
+		return x.TtlUs
+	}
+	return 0
+}
+
+func (x *Leaf) GetDelta() int64 {
+	if x != nil {
+		return x.Delta
+	}
+	return 0
+}
+
+func (x *Leaf) GetWantPrevious() bool {
+	if x != nil {
+		return x.WantPrevious
+	}
+	return false
+}
+
 type Error struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          ErrorKind              `protobuf:"varint,1,opt,name=kind,proto3,enum=kv.v1.ErrorKind" json:"kind,omitempty"`
@@ -791,7 +1464,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_kv_v1_kv_proto_msgTypes[5]
+	mi := &file_kv_v1_kv_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +1476,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[5]
+	mi := &file_kv_v1_kv_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1489,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{5}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Error) GetKind() ErrorKind {
@@ -869,15 +1542,27 @@ type Answer struct {
 	// The write had been applied by an earlier attempt; this is its first answer.
 	Repeated bool `protobuf:"varint,8,opt,name=repeated,proto3" json:"repeated,omitempty"`
 	// With WRONG_SHARD or NOT_LEADER: what the node knows better.
-	Record        *ShardRecord `protobuf:"bytes,9,opt,name=record,proto3" json:"record,omitempty"`
-	Leader        *LeaderHint  `protobuf:"bytes,10,opt,name=leader,proto3" json:"leader,omitempty"`
+	Record *ShardRecord `protobuf:"bytes,9,opt,name=record,proto3" json:"record,omitempty"`
+	Leader *LeaderHint  `protobuf:"bytes,10,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Deadline of the value read, in shard time; 0 for none.
+	ExpiresUs uint64    `protobuf:"varint,11,opt,name=expires_us,json=expiresUs,proto3" json:"expires_us,omitempty"`
+	Previous  *Previous `protobuf:"bytes,12,opt,name=previous,proto3" json:"previous,omitempty"`
+	// Of an add: the new number.
+	Counter int64 `protobuf:"zigzag64,13,opt,name=counter,proto3" json:"counter,omitempty"`
+	// The value has the version named in if_not_version; it is not repeated here.
+	NotModified bool `protobuf:"varint,14,opt,name=not_modified,json=notModified,proto3" json:"not_modified,omitempty"`
+	// Of a transaction: a compare did not hold, and the leaves are otherwise's.
+	Otherwise bool          `protobuf:"varint,15,opt,name=otherwise,proto3" json:"otherwise,omitempty"`
+	Leaves    []*LeafAnswer `protobuf:"bytes,16,rep,name=leaves,proto3" json:"leaves,omitempty"`
+	// Of a repeated answer: leaves or previous were too large to be remembered.
+	DetailDropped bool `protobuf:"varint,17,opt,name=detail_dropped,json=detailDropped,proto3" json:"detail_dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_kv_v1_kv_proto_msgTypes[6]
+	mi := &file_kv_v1_kv_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1574,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[6]
+	mi := &file_kv_v1_kv_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1587,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{6}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -975,17 +1660,224 @@ func (x *Answer) GetLeader() *LeaderHint {
 	return nil
 }
 
+func (x *Answer) GetExpiresUs() uint64 {
+	if x != nil {
+		return x.ExpiresUs
+	}
+	return 0
+}
+
+func (x *Answer) GetPrevious() *Previous {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+func (x *Answer) GetCounter() int64 {
+	if x != nil {
+		return x.Counter
+	}
+	return 0
+}
+
+func (x *Answer) GetNotModified() bool {
+	if x != nil {
+		return x.NotModified
+	}
+	return false
+}
+
+func (x *Answer) GetOtherwise() bool {
+	if x != nil {
+		return x.Otherwise
+	}
+	return false
+}
+
+func (x *Answer) GetLeaves() []*LeafAnswer {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
+func (x *Answer) GetDetailDropped() bool {
+	if x != nil {
+		return x.DetailDropped
+	}
+	return false
+}
+
+// Previous is what a write replaced.
+type Previous struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Found         bool                   `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	ExpiresUs     uint64                 `protobuf:"varint,4,opt,name=expires_us,json=expiresUs,proto3" json:"expires_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Previous) Reset() {
+	*x = Previous{}
+	mi := &file_kv_v1_kv_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Previous) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Previous) ProtoMessage() {}
+
+func (x *Previous) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Previous.ProtoReflect.Descriptor instead.
+func (*Previous) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Previous) GetFound() bool {
+	if x != nil {
+		return x.Found
+	}
+	return false
+}
+
+func (x *Previous) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Previous) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Previous) GetExpiresUs() uint64 {
+	if x != nil {
+		return x.ExpiresUs
+	}
+	return 0
+}
+
+type LeafAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Found         bool                   `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	ExpiresUs     uint64                 `protobuf:"varint,4,opt,name=expires_us,json=expiresUs,proto3" json:"expires_us,omitempty"`
+	Counter       int64                  `protobuf:"zigzag64,5,opt,name=counter,proto3" json:"counter,omitempty"`
+	Previous      *Previous              `protobuf:"bytes,6,opt,name=previous,proto3" json:"previous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeafAnswer) Reset() {
+	*x = LeafAnswer{}
+	mi := &file_kv_v1_kv_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeafAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeafAnswer) ProtoMessage() {}
+
+func (x *LeafAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeafAnswer.ProtoReflect.Descriptor instead.
+func (*LeafAnswer) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LeafAnswer) GetFound() bool {
+	if x != nil {
+		return x.Found
+	}
+	return false
+}
+
+func (x *LeafAnswer) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *LeafAnswer) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *LeafAnswer) GetExpiresUs() uint64 {
+	if x != nil {
+		return x.ExpiresUs
+	}
+	return 0
+}
+
+func (x *LeafAnswer) GetCounter() int64 {
+	if x != nil {
+		return x.Counter
+	}
+	return 0
+}
+
+func (x *LeafAnswer) GetPrevious() *Previous {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
 type GetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Level         ReadLevel              `protobuf:"varint,2,opt,name=level,proto3,enum=kv.v1.ReadLevel" json:"level,omitempty"`
+	MinVersion    uint64                 `protobuf:"varint,3,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
+	MaxAgeUs      uint64                 `protobuf:"varint,4,opt,name=max_age_us,json=maxAgeUs,proto3" json:"max_age_us,omitempty"`
+	AnyReplica    bool                   `protobuf:"varint,5,opt,name=any_replica,json=anyReplica,proto3" json:"any_replica,omitempty"`
+	KeysOnly      bool                   `protobuf:"varint,6,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
+	IfNotVersion  uint64                 `protobuf:"varint,7,opt,name=if_not_version,json=ifNotVersion,proto3" json:"if_not_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_kv_v1_kv_proto_msgTypes[7]
+	mi := &file_kv_v1_kv_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1889,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[7]
+	mi := &file_kv_v1_kv_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1902,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{7}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetRequest) GetKey() []byte {
@@ -1027,6 +1919,41 @@ func (x *GetRequest) GetLevel() ReadLevel {
 	return ReadLevel_READ_LEVEL_LINEARIZABLE
 }
 
+func (x *GetRequest) GetMinVersion() uint64 {
+	if x != nil {
+		return x.MinVersion
+	}
+	return 0
+}
+
+func (x *GetRequest) GetMaxAgeUs() uint64 {
+	if x != nil {
+		return x.MaxAgeUs
+	}
+	return 0
+}
+
+func (x *GetRequest) GetAnyReplica() bool {
+	if x != nil {
+		return x.AnyReplica
+	}
+	return false
+}
+
+func (x *GetRequest) GetKeysOnly() bool {
+	if x != nil {
+		return x.KeysOnly
+	}
+	return false
+}
+
+func (x *GetRequest) GetIfNotVersion() uint64 {
+	if x != nil {
+		return x.IfNotVersion
+	}
+	return 0
+}
+
 type GetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Found         bool                   `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
@@ -1034,13 +1961,15 @@ type GetResponse struct {
 	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
 	ShardVersion  uint64                 `protobuf:"varint,4,opt,name=shard_version,json=shardVersion,proto3" json:"shard_version,omitempty"`
 	ServedBy      ServedBy               `protobuf:"varint,5,opt,name=served_by,json=servedBy,proto3,enum=kv.v1.ServedBy" json:"served_by,omitempty"`
+	ExpiresUs     uint64                 `protobuf:"varint,6,opt,name=expires_us,json=expiresUs,proto3" json:"expires_us,omitempty"`
+	NotModified   bool                   `protobuf:"varint,7,opt,name=not_modified,json=notModified,proto3" json:"not_modified,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_kv_v1_kv_proto_msgTypes[8]
+	mi := &file_kv_v1_kv_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1981,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[8]
+	mi := &file_kv_v1_kv_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1994,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{8}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetResponse) GetFound() bool {
@@ -1103,18 +2032,37 @@ func (x *GetResponse) GetServedBy() ServedBy {
 	return ServedBy_SERVED_BY_UNSPECIFIED
 }
 
+func (x *GetResponse) GetExpiresUs() uint64 {
+	if x != nil {
+		return x.ExpiresUs
+	}
+	return 0
+}
+
+func (x *GetResponse) GetNotModified() bool {
+	if x != nil {
+		return x.NotModified
+	}
+	return false
+}
+
 type PutRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	RequestId     *RequestId             `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Condition     Condition              `protobuf:"varint,4,opt,name=condition,proto3,enum=kv.v1.Condition" json:"condition,omitempty"`
+	IfVersion     uint64                 `protobuf:"varint,5,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
+	Expiry        Expiry                 `protobuf:"varint,6,opt,name=expiry,proto3,enum=kv.v1.Expiry" json:"expiry,omitempty"`
+	TtlUs         uint64                 `protobuf:"varint,7,opt,name=ttl_us,json=ttlUs,proto3" json:"ttl_us,omitempty"`
+	WantPrevious  bool                   `protobuf:"varint,8,opt,name=want_previous,json=wantPrevious,proto3" json:"want_previous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PutRequest) Reset() {
 	*x = PutRequest{}
-	mi := &file_kv_v1_kv_proto_msgTypes[9]
+	mi := &file_kv_v1_kv_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +2074,7 @@ func (x *PutRequest) String() string {
 func (*PutRequest) ProtoMessage() {}
 
 func (x *PutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[9]
+	mi := &file_kv_v1_kv_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +2087,7 @@ func (x *PutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRequest.ProtoReflect.Descriptor instead.
 func (*PutRequest) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{9}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PutRequest) GetKey() []byte {
@@ -1163,19 +2111,56 @@ func (x *PutRequest) GetRequestId() *RequestId {
 	return nil
 }
 
+func (x *PutRequest) GetCondition() Condition {
+	if x != nil {
+		return x.Condition
+	}
+	return Condition_CONDITION_NONE
+}
+
+func (x *PutRequest) GetIfVersion() uint64 {
+	if x != nil {
+		return x.IfVersion
+	}
+	return 0
+}
+
+func (x *PutRequest) GetExpiry() Expiry {
+	if x != nil {
+		return x.Expiry
+	}
+	return Expiry_EXPIRY_NONE
+}
+
+func (x *PutRequest) GetTtlUs() uint64 {
+	if x != nil {
+		return x.TtlUs
+	}
+	return 0
+}
+
+func (x *PutRequest) GetWantPrevious() bool {
+	if x != nil {
+		return x.WantPrevious
+	}
+	return false
+}
+
 type PutResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	ShardVersion  uint64                 `protobuf:"varint,2,opt,name=shard_version,json=shardVersion,proto3" json:"shard_version,omitempty"`
 	Repeated      bool                   `protobuf:"varint,3,opt,name=repeated,proto3" json:"repeated,omitempty"`
 	ServedBy      ServedBy               `protobuf:"varint,4,opt,name=served_by,json=servedBy,proto3,enum=kv.v1.ServedBy" json:"served_by,omitempty"`
+	Previous      *Previous              `protobuf:"bytes,5,opt,name=previous,proto3" json:"previous,omitempty"`
+	DetailDropped bool                   `protobuf:"varint,6,opt,name=detail_dropped,json=detailDropped,proto3" json:"detail_dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PutResponse) Reset() {
 	*x = PutResponse{}
-	mi := &file_kv_v1_kv_proto_msgTypes[10]
+	mi := &file_kv_v1_kv_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +2172,7 @@ func (x *PutResponse) String() string {
 func (*PutResponse) ProtoMessage() {}
 
 func (x *PutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[10]
+	mi := &file_kv_v1_kv_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +2185,7 @@ func (x *PutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResponse.ProtoReflect.Descriptor instead.
 func (*PutResponse) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{10}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PutResponse) GetVersion() uint64 {
@@ -1231,17 +2216,34 @@ func (x *PutResponse) GetServedBy() ServedBy {
 	return ServedBy_SERVED_BY_UNSPECIFIED
 }
 
+func (x *PutResponse) GetPrevious() *Previous {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+func (x *PutResponse) GetDetailDropped() bool {
+	if x != nil {
+		return x.DetailDropped
+	}
+	return false
+}
+
 type DeleteRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	RequestId     *RequestId             `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Condition     Condition              `protobuf:"varint,3,opt,name=condition,proto3,enum=kv.v1.Condition" json:"condition,omitempty"`
+	IfVersion     uint64                 `protobuf:"varint,4,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
+	WantPrevious  bool                   `protobuf:"varint,5,opt,name=want_previous,json=wantPrevious,proto3" json:"want_previous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_kv_v1_kv_proto_msgTypes[11]
+	mi := &file_kv_v1_kv_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +2255,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[11]
+	mi := &file_kv_v1_kv_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +2268,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{11}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteRequest) GetKey() []byte {
@@ -1283,19 +2285,42 @@ func (x *DeleteRequest) GetRequestId() *RequestId {
 	return nil
 }
 
+func (x *DeleteRequest) GetCondition() Condition {
+	if x != nil {
+		return x.Condition
+	}
+	return Condition_CONDITION_NONE
+}
+
+func (x *DeleteRequest) GetIfVersion() uint64 {
+	if x != nil {
+		return x.IfVersion
+	}
+	return 0
+}
+
+func (x *DeleteRequest) GetWantPrevious() bool {
+	if x != nil {
+		return x.WantPrevious
+	}
+	return false
+}
+
 type DeleteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	ShardVersion  uint64                 `protobuf:"varint,2,opt,name=shard_version,json=shardVersion,proto3" json:"shard_version,omitempty"`
 	Repeated      bool                   `protobuf:"varint,3,opt,name=repeated,proto3" json:"repeated,omitempty"`
 	ServedBy      ServedBy               `protobuf:"varint,4,opt,name=served_by,json=servedBy,proto3,enum=kv.v1.ServedBy" json:"served_by,omitempty"`
+	Previous      *Previous              `protobuf:"bytes,5,opt,name=previous,proto3" json:"previous,omitempty"`
+	DetailDropped bool                   `protobuf:"varint,6,opt,name=detail_dropped,json=detailDropped,proto3" json:"detail_dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_kv_v1_kv_proto_msgTypes[12]
+	mi := &file_kv_v1_kv_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +2332,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[12]
+	mi := &file_kv_v1_kv_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +2345,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{12}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteResponse) GetVersion() uint64 {
@@ -1351,6 +2376,1114 @@ func (x *DeleteResponse) GetServedBy() ServedBy {
 	return ServedBy_SERVED_BY_UNSPECIFIED
 }
 
+func (x *DeleteResponse) GetPrevious() *Previous {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+func (x *DeleteResponse) GetDetailDropped() bool {
+	if x != nil {
+		return x.DetailDropped
+	}
+	return false
+}
+
+type AddRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Delta         int64                  `protobuf:"zigzag64,2,opt,name=delta,proto3" json:"delta,omitempty"`
+	RequestId     *RequestId             `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddRequest) Reset() {
+	*x = AddRequest{}
+	mi := &file_kv_v1_kv_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddRequest) ProtoMessage() {}
+
+func (x *AddRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddRequest.ProtoReflect.Descriptor instead.
+func (*AddRequest) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AddRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *AddRequest) GetDelta() int64 {
+	if x != nil {
+		return x.Delta
+	}
+	return 0
+}
+
+func (x *AddRequest) GetRequestId() *RequestId {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+type AddResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Counter       int64                  `protobuf:"zigzag64,1,opt,name=counter,proto3" json:"counter,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	ShardVersion  uint64                 `protobuf:"varint,3,opt,name=shard_version,json=shardVersion,proto3" json:"shard_version,omitempty"`
+	Repeated      bool                   `protobuf:"varint,4,opt,name=repeated,proto3" json:"repeated,omitempty"`
+	ServedBy      ServedBy               `protobuf:"varint,5,opt,name=served_by,json=servedBy,proto3,enum=kv.v1.ServedBy" json:"served_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddResponse) Reset() {
+	*x = AddResponse{}
+	mi := &file_kv_v1_kv_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddResponse) ProtoMessage() {}
+
+func (x *AddResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddResponse.ProtoReflect.Descriptor instead.
+func (*AddResponse) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AddResponse) GetCounter() int64 {
+	if x != nil {
+		return x.Counter
+	}
+	return 0
+}
+
+func (x *AddResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *AddResponse) GetShardVersion() uint64 {
+	if x != nil {
+		return x.ShardVersion
+	}
+	return 0
+}
+
+func (x *AddResponse) GetRepeated() bool {
+	if x != nil {
+		return x.Repeated
+	}
+	return false
+}
+
+func (x *AddResponse) GetServedBy() ServedBy {
+	if x != nil {
+		return x.ServedBy
+	}
+	return ServedBy_SERVED_BY_UNSPECIFIED
+}
+
+type ExpireRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// EXPIRY_AFTER sets a deadline, EXPIRY_NONE removes it.
+	Expiry        Expiry     `protobuf:"varint,2,opt,name=expiry,proto3,enum=kv.v1.Expiry" json:"expiry,omitempty"`
+	TtlUs         uint64     `protobuf:"varint,3,opt,name=ttl_us,json=ttlUs,proto3" json:"ttl_us,omitempty"`
+	RequestId     *RequestId `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireRequest) Reset() {
+	*x = ExpireRequest{}
+	mi := &file_kv_v1_kv_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireRequest) ProtoMessage() {}
+
+func (x *ExpireRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireRequest.ProtoReflect.Descriptor instead.
+func (*ExpireRequest) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ExpireRequest) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ExpireRequest) GetExpiry() Expiry {
+	if x != nil {
+		return x.Expiry
+	}
+	return Expiry_EXPIRY_NONE
+}
+
+func (x *ExpireRequest) GetTtlUs() uint64 {
+	if x != nil {
+		return x.TtlUs
+	}
+	return 0
+}
+
+func (x *ExpireRequest) GetRequestId() *RequestId {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+type ExpireResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Found         bool                   `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	ShardVersion  uint64                 `protobuf:"varint,3,opt,name=shard_version,json=shardVersion,proto3" json:"shard_version,omitempty"`
+	Repeated      bool                   `protobuf:"varint,4,opt,name=repeated,proto3" json:"repeated,omitempty"`
+	ServedBy      ServedBy               `protobuf:"varint,5,opt,name=served_by,json=servedBy,proto3,enum=kv.v1.ServedBy" json:"served_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireResponse) Reset() {
+	*x = ExpireResponse{}
+	mi := &file_kv_v1_kv_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireResponse) ProtoMessage() {}
+
+func (x *ExpireResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireResponse.ProtoReflect.Descriptor instead.
+func (*ExpireResponse) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ExpireResponse) GetFound() bool {
+	if x != nil {
+		return x.Found
+	}
+	return false
+}
+
+func (x *ExpireResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ExpireResponse) GetShardVersion() uint64 {
+	if x != nil {
+		return x.ShardVersion
+	}
+	return 0
+}
+
+func (x *ExpireResponse) GetRepeated() bool {
+	if x != nil {
+		return x.Repeated
+	}
+	return false
+}
+
+func (x *ExpireResponse) GetServedBy() ServedBy {
+	if x != nil {
+		return x.ServedBy
+	}
+	return ServedBy_SERVED_BY_UNSPECIFIED
+}
+
+type TxnRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Txn           *Txn                   `protobuf:"bytes,1,opt,name=txn,proto3" json:"txn,omitempty"`
+	RequestId     *RequestId             `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnRequest) Reset() {
+	*x = TxnRequest{}
+	mi := &file_kv_v1_kv_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnRequest) ProtoMessage() {}
+
+func (x *TxnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnRequest.ProtoReflect.Descriptor instead.
+func (*TxnRequest) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TxnRequest) GetTxn() *Txn {
+	if x != nil {
+		return x.Txn
+	}
+	return nil
+}
+
+func (x *TxnRequest) GetRequestId() *RequestId {
+	if x != nil {
+		return x.RequestId
+	}
+	return nil
+}
+
+type TxnResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Otherwise     bool                   `protobuf:"varint,1,opt,name=otherwise,proto3" json:"otherwise,omitempty"`
+	Leaves        []*LeafAnswer          `protobuf:"bytes,2,rep,name=leaves,proto3" json:"leaves,omitempty"`
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	ShardVersion  uint64                 `protobuf:"varint,4,opt,name=shard_version,json=shardVersion,proto3" json:"shard_version,omitempty"`
+	Repeated      bool                   `protobuf:"varint,5,opt,name=repeated,proto3" json:"repeated,omitempty"`
+	ServedBy      ServedBy               `protobuf:"varint,6,opt,name=served_by,json=servedBy,proto3,enum=kv.v1.ServedBy" json:"served_by,omitempty"`
+	DetailDropped bool                   `protobuf:"varint,7,opt,name=detail_dropped,json=detailDropped,proto3" json:"detail_dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TxnResponse) Reset() {
+	*x = TxnResponse{}
+	mi := &file_kv_v1_kv_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TxnResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TxnResponse) ProtoMessage() {}
+
+func (x *TxnResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TxnResponse.ProtoReflect.Descriptor instead.
+func (*TxnResponse) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *TxnResponse) GetOtherwise() bool {
+	if x != nil {
+		return x.Otherwise
+	}
+	return false
+}
+
+func (x *TxnResponse) GetLeaves() []*LeafAnswer {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
+func (x *TxnResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *TxnResponse) GetShardVersion() uint64 {
+	if x != nil {
+		return x.ShardVersion
+	}
+	return 0
+}
+
+func (x *TxnResponse) GetRepeated() bool {
+	if x != nil {
+		return x.Repeated
+	}
+	return false
+}
+
+func (x *TxnResponse) GetServedBy() ServedBy {
+	if x != nil {
+		return x.ServedBy
+	}
+	return ServedBy_SERVED_BY_UNSPECIFIED
+}
+
+func (x *TxnResponse) GetDetailDropped() bool {
+	if x != nil {
+		return x.DetailDropped
+	}
+	return false
+}
+
+// ScanRequest names keys of one shard. A scan that was interrupted goes on after
+// the last key that it delivered, at a newer version.
+type ScanRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Shard    uint64                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	ArcEpoch uint64                 `protobuf:"varint,2,opt,name=arc_epoch,json=arcEpoch,proto3" json:"arc_epoch,omitempty"`
+	// The slots to look at; a part of the shard's arc.
+	Slots *Arc `protobuf:"bytes,3,opt,name=slots,proto3" json:"slots,omitempty"`
+	// Keys in [from, to); an empty to has no bound.
+	From    []byte    `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	To      []byte    `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`
+	Reverse bool      `protobuf:"varint,6,opt,name=reverse,proto3" json:"reverse,omitempty"`
+	Order   ScanOrder `protobuf:"varint,7,opt,name=order,proto3,enum=kv.v1.ScanOrder" json:"order,omitempty"`
+	// Only keys behind this one, in the order of the scan; empty for all.
+	After []byte `protobuf:"bytes,8,opt,name=after,proto3" json:"after,omitempty"`
+	// 0 for all.
+	Limit    uint64 `protobuf:"varint,9,opt,name=limit,proto3" json:"limit,omitempty"`
+	KeysOnly bool   `protobuf:"varint,10,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
+	// Pages bring no items, only how many there are.
+	CountOnly     bool      `protobuf:"varint,11,opt,name=count_only,json=countOnly,proto3" json:"count_only,omitempty"`
+	Level         ReadLevel `protobuf:"varint,12,opt,name=level,proto3,enum=kv.v1.ReadLevel" json:"level,omitempty"`
+	MinVersion    uint64    `protobuf:"varint,13,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
+	MaxAgeUs      uint64    `protobuf:"varint,14,opt,name=max_age_us,json=maxAgeUs,proto3" json:"max_age_us,omitempty"`
+	AnyReplica    bool      `protobuf:"varint,15,opt,name=any_replica,json=anyReplica,proto3" json:"any_replica,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanRequest) Reset() {
+	*x = ScanRequest{}
+	mi := &file_kv_v1_kv_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanRequest) ProtoMessage() {}
+
+func (x *ScanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanRequest.ProtoReflect.Descriptor instead.
+func (*ScanRequest) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ScanRequest) GetShard() uint64 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetArcEpoch() uint64 {
+	if x != nil {
+		return x.ArcEpoch
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetSlots() *Arc {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+func (x *ScanRequest) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ScanRequest) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ScanRequest) GetReverse() bool {
+	if x != nil {
+		return x.Reverse
+	}
+	return false
+}
+
+func (x *ScanRequest) GetOrder() ScanOrder {
+	if x != nil {
+		return x.Order
+	}
+	return ScanOrder_SCAN_ORDER_SLOT
+}
+
+func (x *ScanRequest) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *ScanRequest) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetKeysOnly() bool {
+	if x != nil {
+		return x.KeysOnly
+	}
+	return false
+}
+
+func (x *ScanRequest) GetCountOnly() bool {
+	if x != nil {
+		return x.CountOnly
+	}
+	return false
+}
+
+func (x *ScanRequest) GetLevel() ReadLevel {
+	if x != nil {
+		return x.Level
+	}
+	return ReadLevel_READ_LEVEL_LINEARIZABLE
+}
+
+func (x *ScanRequest) GetMinVersion() uint64 {
+	if x != nil {
+		return x.MinVersion
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetMaxAgeUs() uint64 {
+	if x != nil {
+		return x.MaxAgeUs
+	}
+	return 0
+}
+
+func (x *ScanRequest) GetAnyReplica() bool {
+	if x != nil {
+		return x.AnyReplica
+	}
+	return false
+}
+
+type ScanItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Version       uint64                 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	ExpiresUs     uint64                 `protobuf:"varint,4,opt,name=expires_us,json=expiresUs,proto3" json:"expires_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanItem) Reset() {
+	*x = ScanItem{}
+	mi := &file_kv_v1_kv_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanItem) ProtoMessage() {}
+
+func (x *ScanItem) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanItem.ProtoReflect.Descriptor instead.
+func (*ScanItem) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ScanItem) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ScanItem) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *ScanItem) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ScanItem) GetExpiresUs() uint64 {
+	if x != nil {
+		return x.ExpiresUs
+	}
+	return 0
+}
+
+type ScanPage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With WRONG_SHARD or NOT_LEADER the page brings what the node knows better,
+	// and the stream ends. Other errors are the stream's status.
+	Error  *Error       `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	Record *ShardRecord `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
+	Leader *LeaderHint  `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	// The shard version of the snapshot: equal in all pages of a stream. A watch
+	// after it misses nothing that the scan has not shown.
+	Version uint64      `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	Items   []*ScanItem `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
+	// Keys counted since the last page, with count_only.
+	Count uint64 `protobuf:"varint,6,opt,name=count,proto3" json:"count,omitempty"`
+	// Where a resumed scan goes on; set in every page.
+	Last []byte `protobuf:"bytes,7,opt,name=last,proto3" json:"last,omitempty"`
+	// There is nothing more.
+	Done     bool     `protobuf:"varint,8,opt,name=done,proto3" json:"done,omitempty"`
+	ServedBy ServedBy `protobuf:"varint,9,opt,name=served_by,json=servedBy,proto3,enum=kv.v1.ServedBy" json:"served_by,omitempty"`
+	// The cost so far: positions sought, and keys looked at.
+	Seeks         uint64 `protobuf:"varint,10,opt,name=seeks,proto3" json:"seeks,omitempty"`
+	Examined      uint64 `protobuf:"varint,11,opt,name=examined,proto3" json:"examined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanPage) Reset() {
+	*x = ScanPage{}
+	mi := &file_kv_v1_kv_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanPage) ProtoMessage() {}
+
+func (x *ScanPage) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanPage.ProtoReflect.Descriptor instead.
+func (*ScanPage) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ScanPage) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *ScanPage) GetRecord() *ShardRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ScanPage) GetLeader() *LeaderHint {
+	if x != nil {
+		return x.Leader
+	}
+	return nil
+}
+
+func (x *ScanPage) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ScanPage) GetItems() []*ScanItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *ScanPage) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ScanPage) GetLast() []byte {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *ScanPage) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *ScanPage) GetServedBy() ServedBy {
+	if x != nil {
+		return x.ServedBy
+	}
+	return ServedBy_SERVED_BY_UNSPECIFIED
+}
+
+func (x *ScanPage) GetSeeks() uint64 {
+	if x != nil {
+		return x.Seeks
+	}
+	return 0
+}
+
+func (x *ScanPage) GetExamined() uint64 {
+	if x != nil {
+		return x.Examined
+	}
+	return 0
+}
+
+type WatchRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Shard    uint64                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	ArcEpoch uint64                 `protobuf:"varint,2,opt,name=arc_epoch,json=arcEpoch,proto3" json:"arc_epoch,omitempty"`
+	// The slots to watch; a part of the shard's arc.
+	Slots *Arc `protobuf:"bytes,3,opt,name=slots,proto3" json:"slots,omitempty"`
+	// Keys in [from, to); an empty to has no bound.
+	From []byte `protobuf:"bytes,4,opt,name=from,proto3" json:"from,omitempty"`
+	To   []byte `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`
+	// Changes after this version, which is one the shard has given out or 0. With
+	// from_now, those after whatever was acknowledged before the call.
+	AfterVersion uint64 `protobuf:"varint,6,opt,name=after_version,json=afterVersion,proto3" json:"after_version,omitempty"`
+	FromNow      bool   `protobuf:"varint,7,opt,name=from_now,json=fromNow,proto3" json:"from_now,omitempty"`
+	// Without values.
+	KeysOnly      bool `protobuf:"varint,8,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_kv_v1_kv_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *WatchRequest) GetShard() uint64 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *WatchRequest) GetArcEpoch() uint64 {
+	if x != nil {
+		return x.ArcEpoch
+	}
+	return 0
+}
+
+func (x *WatchRequest) GetSlots() *Arc {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetAfterVersion() uint64 {
+	if x != nil {
+		return x.AfterVersion
+	}
+	return 0
+}
+
+func (x *WatchRequest) GetFromNow() bool {
+	if x != nil {
+		return x.FromNow
+	}
+	return false
+}
+
+func (x *WatchRequest) GetKeysOnly() bool {
+	if x != nil {
+		return x.KeysOnly
+	}
+	return false
+}
+
+type Change struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          ChangeKind             `protobuf:"varint,1,opt,name=kind,proto3,enum=kv.v1.ChangeKind" json:"kind,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	ExpiresUs     uint64                 `protobuf:"varint,4,opt,name=expires_us,json=expiresUs,proto3" json:"expires_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_kv_v1_kv_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Change) GetKind() ChangeKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ChangeKind_CHANGE_KIND_UNSPECIFIED
+}
+
+func (x *Change) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Change) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Change) GetExpiresUs() uint64 {
+	if x != nil {
+		return x.ExpiresUs
+	}
+	return 0
+}
+
+// ChangeSet is all changes of one version that the watch asked for: an atomic
+// group stays whole.
+type ChangeSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Changes       []*Change              `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeSet) Reset() {
+	*x = ChangeSet{}
+	mi := &file_kv_v1_kv_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeSet) ProtoMessage() {}
+
+func (x *ChangeSet) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeSet.ProtoReflect.Descriptor instead.
+func (*ChangeSet) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ChangeSet) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ChangeSet) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type WatchFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With WRONG_SHARD, or NOT_LEADER, as in ScanPage.
+	Error  *Error       `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	Record *ShardRecord `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
+	Leader *LeaderHint  `protobuf:"bytes,3,opt,name=leader,proto3" json:"leader,omitempty"`
+	Sets   []*ChangeSet `protobuf:"bytes,4,rep,name=sets,proto3" json:"sets,omitempty"`
+	// Every change up to this version has been sent. The first frame has the
+	// version that the watch began after.
+	Progress      uint64 `protobuf:"varint,5,opt,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchFrame) Reset() {
+	*x = WatchFrame{}
+	mi := &file_kv_v1_kv_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchFrame) ProtoMessage() {}
+
+func (x *WatchFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_kv_v1_kv_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchFrame.ProtoReflect.Descriptor instead.
+func (*WatchFrame) Descriptor() ([]byte, []int) {
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *WatchFrame) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *WatchFrame) GetRecord() *ShardRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *WatchFrame) GetLeader() *LeaderHint {
+	if x != nil {
+		return x.Leader
+	}
+	return nil
+}
+
+func (x *WatchFrame) GetSets() []*ChangeSet {
+	if x != nil {
+		return x.Sets
+	}
+	return nil
+}
+
+func (x *WatchFrame) GetProgress() uint64 {
+	if x != nil {
+		return x.Progress
+	}
+	return 0
+}
+
 // RequestId makes a unary write repeatable: the same id is applied at most once.
 type RequestId struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1364,7 +3497,7 @@ type RequestId struct {
 
 func (x *RequestId) Reset() {
 	*x = RequestId{}
-	mi := &file_kv_v1_kv_proto_msgTypes[13]
+	mi := &file_kv_v1_kv_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +3509,7 @@ func (x *RequestId) String() string {
 func (*RequestId) ProtoMessage() {}
 
 func (x *RequestId) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[13]
+	mi := &file_kv_v1_kv_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +3522,7 @@ func (x *RequestId) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestId.ProtoReflect.Descriptor instead.
 func (*RequestId) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{13}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RequestId) GetClientId() []byte {
@@ -1431,7 +3564,7 @@ type Arc struct {
 
 func (x *Arc) Reset() {
 	*x = Arc{}
-	mi := &file_kv_v1_kv_proto_msgTypes[14]
+	mi := &file_kv_v1_kv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +3576,7 @@ func (x *Arc) String() string {
 func (*Arc) ProtoMessage() {}
 
 func (x *Arc) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[14]
+	mi := &file_kv_v1_kv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +3589,7 @@ func (x *Arc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arc.ProtoReflect.Descriptor instead.
 func (*Arc) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{14}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Arc) GetFrom() uint32 {
@@ -1484,7 +3617,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_kv_v1_kv_proto_msgTypes[15]
+	mi := &file_kv_v1_kv_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1496,7 +3629,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[15]
+	mi := &file_kv_v1_kv_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1509,7 +3642,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{15}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Replica) GetId() uint64 {
@@ -1547,7 +3680,7 @@ type ShardRecord struct {
 
 func (x *ShardRecord) Reset() {
 	*x = ShardRecord{}
-	mi := &file_kv_v1_kv_proto_msgTypes[16]
+	mi := &file_kv_v1_kv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +3692,7 @@ func (x *ShardRecord) String() string {
 func (*ShardRecord) ProtoMessage() {}
 
 func (x *ShardRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[16]
+	mi := &file_kv_v1_kv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +3705,7 @@ func (x *ShardRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardRecord.ProtoReflect.Descriptor instead.
 func (*ShardRecord) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{16}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ShardRecord) GetShard() uint64 {
@@ -1621,7 +3754,7 @@ type LeaderHint struct {
 
 func (x *LeaderHint) Reset() {
 	*x = LeaderHint{}
-	mi := &file_kv_v1_kv_proto_msgTypes[17]
+	mi := &file_kv_v1_kv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +3766,7 @@ func (x *LeaderHint) String() string {
 func (*LeaderHint) ProtoMessage() {}
 
 func (x *LeaderHint) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[17]
+	mi := &file_kv_v1_kv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +3779,7 @@ func (x *LeaderHint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaderHint.ProtoReflect.Descriptor instead.
 func (*LeaderHint) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{17}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LeaderHint) GetShard() uint64 {
@@ -1683,7 +3816,7 @@ type NodeInfo struct {
 
 func (x *NodeInfo) Reset() {
 	*x = NodeInfo{}
-	mi := &file_kv_v1_kv_proto_msgTypes[18]
+	mi := &file_kv_v1_kv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +3828,7 @@ func (x *NodeInfo) String() string {
 func (*NodeInfo) ProtoMessage() {}
 
 func (x *NodeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[18]
+	mi := &file_kv_v1_kv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +3841,7 @@ func (x *NodeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfo.ProtoReflect.Descriptor instead.
 func (*NodeInfo) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{18}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *NodeInfo) GetId() string {
@@ -1760,7 +3893,7 @@ type ShardMap struct {
 
 func (x *ShardMap) Reset() {
 	*x = ShardMap{}
-	mi := &file_kv_v1_kv_proto_msgTypes[19]
+	mi := &file_kv_v1_kv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +3905,7 @@ func (x *ShardMap) String() string {
 func (*ShardMap) ProtoMessage() {}
 
 func (x *ShardMap) ProtoReflect() protoreflect.Message {
-	mi := &file_kv_v1_kv_proto_msgTypes[19]
+	mi := &file_kv_v1_kv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +3918,7 @@ func (x *ShardMap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardMap.ProtoReflect.Descriptor instead.
 func (*ShardMap) Descriptor() ([]byte, []int) {
-	return file_kv_v1_kv_proto_rawDescGZIP(), []int{19}
+	return file_kv_v1_kv_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ShardMap) GetEpoch() uint64 {
@@ -1856,7 +3989,7 @@ const file_kv_v1_kv_proto_rawDesc = "" +
 	"\x06now_us\x18\x04 \x01(\x04R\x05nowUs\x12\"\n" +
 	"\rmax_key_bytes\x18\x05 \x01(\rR\vmaxKeyBytes\x12&\n" +
 	"\x0fmax_value_bytes\x18\x06 \x01(\rR\rmaxValueBytes\x12&\n" +
-	"\x0fmax_frame_bytes\x18\a \x01(\rR\rmaxFrameBytesJ\x04\b\b\x10\x10\"\xe8\x02\n" +
+	"\x0fmax_frame_bytes\x18\a \x01(\rR\rmaxFrameBytesJ\x04\b\b\x10\x10\"\xf1\x05\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12(\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x14.kv.v1.OperationKindR\x04kind\x12\x10\n" +
@@ -1873,13 +4006,47 @@ const file_kv_v1_kv_proto_rawDesc = "" +
 	"\x05shard\x18\n" +
 	" \x01(\x04R\x05shard\x12\x1b\n" +
 	"\tarc_epoch\x18\v \x01(\x04R\barcEpoch\x12&\n" +
-	"\x05level\x18\f \x01(\x0e2\x10.kv.v1.ReadLevelR\x05levelJ\x04\b\r\x10)\"\x9c\x01\n" +
+	"\x05level\x18\f \x01(\x0e2\x10.kv.v1.ReadLevelR\x05level\x12.\n" +
+	"\tcondition\x18\r \x01(\x0e2\x10.kv.v1.ConditionR\tcondition\x12\x1d\n" +
+	"\n" +
+	"if_version\x18\x0e \x01(\x04R\tifVersion\x12%\n" +
+	"\x06expiry\x18\x0f \x01(\x0e2\r.kv.v1.ExpiryR\x06expiry\x12\x15\n" +
+	"\x06ttl_us\x18\x10 \x01(\x04R\x05ttlUs\x12\x14\n" +
+	"\x05delta\x18\x11 \x01(\x12R\x05delta\x12#\n" +
+	"\rwant_previous\x18\x12 \x01(\bR\fwantPrevious\x12\x1b\n" +
+	"\tkeys_only\x18\x13 \x01(\bR\bkeysOnly\x12$\n" +
+	"\x0eif_not_version\x18\x14 \x01(\x04R\fifNotVersion\x12\x1f\n" +
+	"\vmin_version\x18\x15 \x01(\x04R\n" +
+	"minVersion\x12\x1c\n" +
+	"\n" +
+	"max_age_us\x18\x16 \x01(\x04R\bmaxAgeUs\x12\x1f\n" +
+	"\vany_replica\x18\x17 \x01(\bR\n" +
+	"anyReplica\x12\x1c\n" +
+	"\x03txn\x18\x18 \x01(\v2\n" +
+	".kv.v1.TxnR\x03txnJ\x04\b\x19\x10)\"}\n" +
+	"\x03Txn\x12*\n" +
+	"\bcompares\x18\x01 \x03(\v2\x0e.kv.v1.CompareR\bcompares\x12\x1f\n" +
+	"\x04then\x18\x02 \x03(\v2\v.kv.v1.LeafR\x04then\x12)\n" +
+	"\totherwise\x18\x03 \x03(\v2\v.kv.v1.LeafR\totherwise\"s\n" +
+	"\aCompare\x12&\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x12.kv.v1.CompareKindR\x04kind\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\fR\x05value\"\xd1\x01\n" +
+	"\x04Leaf\x12(\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x14.kv.v1.OperationKindR\x04kind\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\x12%\n" +
+	"\x06expiry\x18\x04 \x01(\x0e2\r.kv.v1.ExpiryR\x06expiry\x12\x15\n" +
+	"\x06ttl_us\x18\x05 \x01(\x04R\x05ttlUs\x12\x14\n" +
+	"\x05delta\x18\x06 \x01(\x12R\x05delta\x12#\n" +
+	"\rwant_previous\x18\a \x01(\bR\fwantPrevious\"\x9c\x01\n" +
 	"\x05Error\x12$\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x10.kv.v1.ErrorKindR\x04kind\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12$\n" +
 	"\x0eretry_after_us\x18\x03 \x01(\x04R\fretryAfterUs\x12\x14\n" +
 	"\x05shard\x18\x04 \x01(\x04R\x05shard\x12\x17\n" +
-	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\xce\x02\n" +
+	"\anode_id\x18\x05 \x01(\tR\x06nodeId\"\xc7\x04\n" +
 	"\x06Answer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\"\n" +
 	"\x05error\x18\x02 \x01(\v2\f.kv.v1.ErrorR\x05error\x12\x14\n" +
@@ -1891,37 +4058,190 @@ const file_kv_v1_kv_proto_rawDesc = "" +
 	"\brepeated\x18\b \x01(\bR\brepeated\x12*\n" +
 	"\x06record\x18\t \x01(\v2\x12.kv.v1.ShardRecordR\x06record\x12)\n" +
 	"\x06leader\x18\n" +
-	" \x01(\v2\x11.kv.v1.LeaderHintR\x06leaderJ\x04\b\v\x10)\"L\n" +
+	" \x01(\v2\x11.kv.v1.LeaderHintR\x06leader\x12\x1d\n" +
+	"\n" +
+	"expires_us\x18\v \x01(\x04R\texpiresUs\x12+\n" +
+	"\bprevious\x18\f \x01(\v2\x0f.kv.v1.PreviousR\bprevious\x12\x18\n" +
+	"\acounter\x18\r \x01(\x12R\acounter\x12!\n" +
+	"\fnot_modified\x18\x0e \x01(\bR\vnotModified\x12\x1c\n" +
+	"\totherwise\x18\x0f \x01(\bR\totherwise\x12)\n" +
+	"\x06leaves\x18\x10 \x03(\v2\x11.kv.v1.LeafAnswerR\x06leaves\x12%\n" +
+	"\x0edetail_dropped\x18\x11 \x01(\bR\rdetailDroppedJ\x04\b\x12\x10)\"o\n" +
+	"\bPrevious\x12\x14\n" +
+	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x1d\n" +
+	"\n" +
+	"expires_us\x18\x04 \x01(\x04R\texpiresUs\"\xb8\x01\n" +
+	"\n" +
+	"LeafAnswer\x12\x14\n" +
+	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x1d\n" +
+	"\n" +
+	"expires_us\x18\x04 \x01(\x04R\texpiresUs\x12\x18\n" +
+	"\acounter\x18\x05 \x01(\x12R\acounter\x12+\n" +
+	"\bprevious\x18\x06 \x01(\v2\x0f.kv.v1.PreviousR\bprevious\"\xef\x01\n" +
 	"\n" +
 	"GetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12&\n" +
-	"\x05level\x18\x02 \x01(\x0e2\x10.kv.v1.ReadLevelR\x05levelJ\x04\b\x03\x10\x10\"\xac\x01\n" +
+	"\x05level\x18\x02 \x01(\x0e2\x10.kv.v1.ReadLevelR\x05level\x12\x1f\n" +
+	"\vmin_version\x18\x03 \x01(\x04R\n" +
+	"minVersion\x12\x1c\n" +
+	"\n" +
+	"max_age_us\x18\x04 \x01(\x04R\bmaxAgeUs\x12\x1f\n" +
+	"\vany_replica\x18\x05 \x01(\bR\n" +
+	"anyReplica\x12\x1b\n" +
+	"\tkeys_only\x18\x06 \x01(\bR\bkeysOnly\x12$\n" +
+	"\x0eif_not_version\x18\a \x01(\x04R\fifNotVersionJ\x04\b\b\x10\x10\"\xee\x01\n" +
 	"\vGetResponse\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12#\n" +
 	"\rshard_version\x18\x04 \x01(\x04R\fshardVersion\x12,\n" +
-	"\tserved_by\x18\x05 \x01(\x0e2\x0f.kv.v1.ServedByR\bservedByJ\x04\b\x06\x10\x10\"k\n" +
+	"\tserved_by\x18\x05 \x01(\x0e2\x0f.kv.v1.ServedByR\bservedBy\x12\x1d\n" +
+	"\n" +
+	"expires_us\x18\x06 \x01(\x04R\texpiresUs\x12!\n" +
+	"\fnot_modified\x18\a \x01(\bR\vnotModifiedJ\x04\b\b\x10\x10\"\x9d\x02\n" +
 	"\n" +
 	"PutRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12/\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\v2\x10.kv.v1.RequestIdR\trequestIdJ\x04\b\x04\x10\x10\"\x9c\x01\n" +
+	"request_id\x18\x03 \x01(\v2\x10.kv.v1.RequestIdR\trequestId\x12.\n" +
+	"\tcondition\x18\x04 \x01(\x0e2\x10.kv.v1.ConditionR\tcondition\x12\x1d\n" +
+	"\n" +
+	"if_version\x18\x05 \x01(\x04R\tifVersion\x12%\n" +
+	"\x06expiry\x18\x06 \x01(\x0e2\r.kv.v1.ExpiryR\x06expiry\x12\x15\n" +
+	"\x06ttl_us\x18\a \x01(\x04R\x05ttlUs\x12#\n" +
+	"\rwant_previous\x18\b \x01(\bR\fwantPreviousJ\x04\b\t\x10\x10\"\xf0\x01\n" +
 	"\vPutResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12#\n" +
 	"\rshard_version\x18\x02 \x01(\x04R\fshardVersion\x12\x1a\n" +
 	"\brepeated\x18\x03 \x01(\bR\brepeated\x12,\n" +
-	"\tserved_by\x18\x04 \x01(\x0e2\x0f.kv.v1.ServedByR\bservedByJ\x04\b\x05\x10\x10\"X\n" +
+	"\tserved_by\x18\x04 \x01(\x0e2\x0f.kv.v1.ServedByR\bservedBy\x12+\n" +
+	"\bprevious\x18\x05 \x01(\v2\x0f.kv.v1.PreviousR\bprevious\x12%\n" +
+	"\x0edetail_dropped\x18\x06 \x01(\bR\rdetailDroppedJ\x04\b\a\x10\x10\"\xcc\x01\n" +
 	"\rDeleteRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12/\n" +
 	"\n" +
-	"request_id\x18\x02 \x01(\v2\x10.kv.v1.RequestIdR\trequestIdJ\x04\b\x03\x10\x10\"\x9f\x01\n" +
+	"request_id\x18\x02 \x01(\v2\x10.kv.v1.RequestIdR\trequestId\x12.\n" +
+	"\tcondition\x18\x03 \x01(\x0e2\x10.kv.v1.ConditionR\tcondition\x12\x1d\n" +
+	"\n" +
+	"if_version\x18\x04 \x01(\x04R\tifVersion\x12#\n" +
+	"\rwant_previous\x18\x05 \x01(\bR\fwantPreviousJ\x04\b\x06\x10\x10\"\xf3\x01\n" +
 	"\x0eDeleteResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12#\n" +
 	"\rshard_version\x18\x02 \x01(\x04R\fshardVersion\x12\x1a\n" +
 	"\brepeated\x18\x03 \x01(\bR\brepeated\x12,\n" +
-	"\tserved_by\x18\x04 \x01(\x0e2\x0f.kv.v1.ServedByR\bservedByJ\x04\b\x05\x10\x10\"\x83\x01\n" +
+	"\tserved_by\x18\x04 \x01(\x0e2\x0f.kv.v1.ServedByR\bservedBy\x12+\n" +
+	"\bprevious\x18\x05 \x01(\v2\x0f.kv.v1.PreviousR\bprevious\x12%\n" +
+	"\x0edetail_dropped\x18\x06 \x01(\bR\rdetailDroppedJ\x04\b\a\x10\x10\"k\n" +
+	"\n" +
+	"AddRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05delta\x18\x02 \x01(\x12R\x05delta\x12/\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\v2\x10.kv.v1.RequestIdR\trequestIdJ\x04\b\x04\x10\x10\"\xb6\x01\n" +
+	"\vAddResponse\x12\x18\n" +
+	"\acounter\x18\x01 \x01(\x12R\acounter\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12#\n" +
+	"\rshard_version\x18\x03 \x01(\x04R\fshardVersion\x12\x1a\n" +
+	"\brepeated\x18\x04 \x01(\bR\brepeated\x12,\n" +
+	"\tserved_by\x18\x05 \x01(\x0e2\x0f.kv.v1.ServedByR\bservedByJ\x04\b\x06\x10\x10\"\x96\x01\n" +
+	"\rExpireRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12%\n" +
+	"\x06expiry\x18\x02 \x01(\x0e2\r.kv.v1.ExpiryR\x06expiry\x12\x15\n" +
+	"\x06ttl_us\x18\x03 \x01(\x04R\x05ttlUs\x12/\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\v2\x10.kv.v1.RequestIdR\trequestIdJ\x04\b\x05\x10\x10\"\xb5\x01\n" +
+	"\x0eExpireResponse\x12\x14\n" +
+	"\x05found\x18\x01 \x01(\bR\x05found\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12#\n" +
+	"\rshard_version\x18\x03 \x01(\x04R\fshardVersion\x12\x1a\n" +
+	"\brepeated\x18\x04 \x01(\bR\brepeated\x12,\n" +
+	"\tserved_by\x18\x05 \x01(\x0e2\x0f.kv.v1.ServedByR\bservedByJ\x04\b\x06\x10\x10\"a\n" +
+	"\n" +
+	"TxnRequest\x12\x1c\n" +
+	"\x03txn\x18\x01 \x01(\v2\n" +
+	".kv.v1.TxnR\x03txn\x12/\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\v2\x10.kv.v1.RequestIdR\trequestIdJ\x04\b\x03\x10\x10\"\x8c\x02\n" +
+	"\vTxnResponse\x12\x1c\n" +
+	"\totherwise\x18\x01 \x01(\bR\totherwise\x12)\n" +
+	"\x06leaves\x18\x02 \x03(\v2\x11.kv.v1.LeafAnswerR\x06leaves\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12#\n" +
+	"\rshard_version\x18\x04 \x01(\x04R\fshardVersion\x12\x1a\n" +
+	"\brepeated\x18\x05 \x01(\bR\brepeated\x12,\n" +
+	"\tserved_by\x18\x06 \x01(\x0e2\x0f.kv.v1.ServedByR\bservedBy\x12%\n" +
+	"\x0edetail_dropped\x18\a \x01(\bR\rdetailDroppedJ\x04\b\b\x10\x10\"\xbe\x03\n" +
+	"\vScanRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\x04R\x05shard\x12\x1b\n" +
+	"\tarc_epoch\x18\x02 \x01(\x04R\barcEpoch\x12 \n" +
+	"\x05slots\x18\x03 \x01(\v2\n" +
+	".kv.v1.ArcR\x05slots\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\fR\x04from\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\fR\x02to\x12\x18\n" +
+	"\areverse\x18\x06 \x01(\bR\areverse\x12&\n" +
+	"\x05order\x18\a \x01(\x0e2\x10.kv.v1.ScanOrderR\x05order\x12\x14\n" +
+	"\x05after\x18\b \x01(\fR\x05after\x12\x14\n" +
+	"\x05limit\x18\t \x01(\x04R\x05limit\x12\x1b\n" +
+	"\tkeys_only\x18\n" +
+	" \x01(\bR\bkeysOnly\x12\x1d\n" +
+	"\n" +
+	"count_only\x18\v \x01(\bR\tcountOnly\x12&\n" +
+	"\x05level\x18\f \x01(\x0e2\x10.kv.v1.ReadLevelR\x05level\x12\x1f\n" +
+	"\vmin_version\x18\r \x01(\x04R\n" +
+	"minVersion\x12\x1c\n" +
+	"\n" +
+	"max_age_us\x18\x0e \x01(\x04R\bmaxAgeUs\x12\x1f\n" +
+	"\vany_replica\x18\x0f \x01(\bR\n" +
+	"anyReplicaJ\x04\b\x10\x10 \"k\n" +
+	"\bScanItem\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x1d\n" +
+	"\n" +
+	"expires_us\x18\x04 \x01(\x04R\texpiresUs\"\xea\x02\n" +
+	"\bScanPage\x12\"\n" +
+	"\x05error\x18\x01 \x01(\v2\f.kv.v1.ErrorR\x05error\x12*\n" +
+	"\x06record\x18\x02 \x01(\v2\x12.kv.v1.ShardRecordR\x06record\x12)\n" +
+	"\x06leader\x18\x03 \x01(\v2\x11.kv.v1.LeaderHintR\x06leader\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\x12%\n" +
+	"\x05items\x18\x05 \x03(\v2\x0f.kv.v1.ScanItemR\x05items\x12\x14\n" +
+	"\x05count\x18\x06 \x01(\x04R\x05count\x12\x12\n" +
+	"\x04last\x18\a \x01(\fR\x04last\x12\x12\n" +
+	"\x04done\x18\b \x01(\bR\x04done\x12,\n" +
+	"\tserved_by\x18\t \x01(\x0e2\x0f.kv.v1.ServedByR\bservedBy\x12\x14\n" +
+	"\x05seeks\x18\n" +
+	" \x01(\x04R\x05seeks\x12\x1a\n" +
+	"\bexamined\x18\v \x01(\x04R\bexaminedJ\x04\b\f\x10\x10\"\xea\x01\n" +
+	"\fWatchRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\x04R\x05shard\x12\x1b\n" +
+	"\tarc_epoch\x18\x02 \x01(\x04R\barcEpoch\x12 \n" +
+	"\x05slots\x18\x03 \x01(\v2\n" +
+	".kv.v1.ArcR\x05slots\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\fR\x04from\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\fR\x02to\x12#\n" +
+	"\rafter_version\x18\x06 \x01(\x04R\fafterVersion\x12\x19\n" +
+	"\bfrom_now\x18\a \x01(\bR\afromNow\x12\x1b\n" +
+	"\tkeys_only\x18\b \x01(\bR\bkeysOnlyJ\x04\b\t\x10\x10\"v\n" +
+	"\x06Change\x12%\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x11.kv.v1.ChangeKindR\x04kind\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\x12\x1d\n" +
+	"\n" +
+	"expires_us\x18\x04 \x01(\x04R\texpiresUs\"N\n" +
+	"\tChangeSet\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12'\n" +
+	"\achanges\x18\x02 \x03(\v2\r.kv.v1.ChangeR\achanges\"\xcf\x01\n" +
+	"\n" +
+	"WatchFrame\x12\"\n" +
+	"\x05error\x18\x01 \x01(\v2\f.kv.v1.ErrorR\x05error\x12*\n" +
+	"\x06record\x18\x02 \x01(\v2\x12.kv.v1.ShardRecordR\x06record\x12)\n" +
+	"\x06leader\x18\x03 \x01(\v2\x11.kv.v1.LeaderHintR\x06leader\x12$\n" +
+	"\x04sets\x18\x04 \x03(\v2\x10.kv.v1.ChangeSetR\x04sets\x12\x1a\n" +
+	"\bprogress\x18\x05 \x01(\x04R\bprogressJ\x04\b\x06\x10\x10\"\x83\x01\n" +
 	"\tRequestId\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\fR\bclientId\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x1f\n" +
@@ -1960,14 +4280,42 @@ const file_kv_v1_kv_proto_rawDesc = "" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12*\n" +
 	"\x06shards\x18\x03 \x03(\v2\x12.kv.v1.ShardRecordR\x06shards\x12%\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x0f.kv.v1.NodeInfoR\x05nodes\x12-\n" +
-	"\x12replication_factor\x18\x05 \x01(\rR\x11replicationFactorJ\x04\b\x06\x10\x10*\x80\x01\n" +
+	"\x12replication_factor\x18\x05 \x01(\rR\x11replicationFactorJ\x04\b\x06\x10\x10*\xcb\x01\n" +
 	"\rOperationKind\x12\x1e\n" +
 	"\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12OPERATION_KIND_GET\x10\x01\x12\x16\n" +
 	"\x12OPERATION_KIND_PUT\x10\x02\x12\x19\n" +
-	"\x15OPERATION_KIND_DELETE\x10\x03\"\x04\b\x04\x10\x1f*.\n" +
+	"\x15OPERATION_KIND_DELETE\x10\x03\x12\x16\n" +
+	"\x12OPERATION_KIND_ADD\x10\x04\x12\x19\n" +
+	"\x15OPERATION_KIND_EXPIRE\x10\x05\x12\x16\n" +
+	"\x12OPERATION_KIND_TXN\x10\x06\"\x04\b\a\x10\x1f*c\n" +
+	"\tCondition\x12\x12\n" +
+	"\x0eCONDITION_NONE\x10\x00\x12\x14\n" +
+	"\x10CONDITION_ABSENT\x10\x01\x12\x15\n" +
+	"\x11CONDITION_PRESENT\x10\x02\x12\x15\n" +
+	"\x11CONDITION_VERSION\x10\x03*<\n" +
+	"\x06Expiry\x12\x0f\n" +
+	"\vEXPIRY_NONE\x10\x00\x12\x0f\n" +
+	"\vEXPIRY_KEEP\x10\x01\x12\x10\n" +
+	"\fEXPIRY_AFTER\x10\x02*x\n" +
 	"\tReadLevel\x12\x1b\n" +
-	"\x17READ_LEVEL_LINEARIZABLE\x10\x00\"\x04\b\x01\x10\a*\xd4\x03\n" +
+	"\x17READ_LEVEL_LINEARIZABLE\x10\x00\x12\x16\n" +
+	"\x12READ_LEVEL_SESSION\x10\x01\x12\x1c\n" +
+	"\x18READ_LEVEL_BOUNDED_STALE\x10\x02\x12\x12\n" +
+	"\x0eREAD_LEVEL_ANY\x10\x03\"\x04\b\x04\x10\a*\xe0\x02\n" +
+	"\vCompareKind\x12\x1c\n" +
+	"\x18COMPARE_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13COMPARE_KIND_ABSENT\x10\x01\x12\x18\n" +
+	"\x14COMPARE_KIND_PRESENT\x10\x02\x12\x1e\n" +
+	"\x1aCOMPARE_KIND_VERSION_EQUAL\x10\x03\x12\"\n" +
+	"\x1eCOMPARE_KIND_VERSION_NOT_EQUAL\x10\x04\x12\x1d\n" +
+	"\x19COMPARE_KIND_VERSION_LESS\x10\x05\x12 \n" +
+	"\x1cCOMPARE_KIND_VERSION_GREATER\x10\x06\x12\x1c\n" +
+	"\x18COMPARE_KIND_VALUE_EQUAL\x10\a\x12 \n" +
+	"\x1cCOMPARE_KIND_VALUE_NOT_EQUAL\x10\b\x12\x1b\n" +
+	"\x17COMPARE_KIND_VALUE_LESS\x10\t\x12\x1e\n" +
+	"\x1aCOMPARE_KIND_VALUE_GREATER\x10\n" +
+	"*\xe0\x04\n" +
 	"\tErrorKind\x12\x13\n" +
 	"\x0fERROR_KIND_NONE\x10\x00\x12\x16\n" +
 	"\x12ERROR_KIND_INVALID\x10\x01\x12\x1a\n" +
@@ -1986,21 +4334,43 @@ const file_kv_v1_kv_proto_rawDesc = "" +
 	"\x13ERROR_KIND_INTERNAL\x10\r\x12\x15\n" +
 	"\x11ERROR_KIND_CLOSED\x10\x0e\x12\x17\n" +
 	"\x13ERROR_KIND_CONFLICT\x10\x0f\x12\x17\n" +
-	"\x13ERROR_KIND_NO_SPACE\x10\x10\"\x04\b\x11\x10(*X\n" +
+	"\x13ERROR_KIND_NO_SPACE\x10\x10\x12\x1f\n" +
+	"\x1bERROR_KIND_CONDITION_FAILED\x10\x11\x12\x19\n" +
+	"\x15ERROR_KIND_CROSS_SLOT\x10\x12\x12\x18\n" +
+	"\x14ERROR_KIND_COMPACTED\x10\x13\x12\x1b\n" +
+	"\x17ERROR_KIND_NOT_A_NUMBER\x10\x14\x12\x17\n" +
+	"\x13ERROR_KIND_OVERFLOW\x10\x15\"\x04\b\x16\x10(*\x87\x01\n" +
 	"\bServedBy\x12\x19\n" +
 	"\x15SERVED_BY_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10SERVED_BY_LEADER\x10\x01\x12\x15\n" +
-	"\x11SERVED_BY_FORWARD\x10\x02\"\x04\b\x03\x10\x0f*>\n" +
+	"\x11SERVED_BY_FORWARD\x10\x02\x12\x16\n" +
+	"\x12SERVED_BY_FOLLOWER\x10\x03\x12\x15\n" +
+	"\x11SERVED_BY_REPLICA\x10\x04\"\x04\b\x05\x10\x0f*:\n" +
+	"\tScanOrder\x12\x13\n" +
+	"\x0fSCAN_ORDER_SLOT\x10\x00\x12\x12\n" +
+	"\x0eSCAN_ORDER_KEY\x10\x01\"\x04\b\x02\x10\a*\x88\x01\n" +
+	"\n" +
+	"ChangeKind\x12\x1b\n" +
+	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fCHANGE_KIND_PUT\x10\x01\x12\x16\n" +
+	"\x12CHANGE_KIND_DELETE\x10\x02\x12\x16\n" +
+	"\x12CHANGE_KIND_EXPIRE\x10\x03\x12\x18\n" +
+	"\x14CHANGE_KIND_DEADLINE\x10\x04*>\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"ROLE_VOTER\x10\x01\x12\x10\n" +
-	"\fROLE_LEARNER\x10\x022\xcd\x01\n" +
+	"\fROLE_LEARNER\x10\x022\xc2\x03\n" +
 	"\x02KV\x124\n" +
 	"\x06Stream\x12\x12.kv.v1.ClientFrame\x1a\x12.kv.v1.ServerFrame(\x010\x01\x12,\n" +
 	"\x03Get\x12\x11.kv.v1.GetRequest\x1a\x12.kv.v1.GetResponse\x12,\n" +
 	"\x03Put\x12\x11.kv.v1.PutRequest\x1a\x12.kv.v1.PutResponse\x125\n" +
-	"\x06Delete\x12\x14.kv.v1.DeleteRequest\x1a\x15.kv.v1.DeleteResponseB-Z+github.com/ringfort/ringfort/api/kv/v1;kvv1b\x06proto3"
+	"\x06Delete\x12\x14.kv.v1.DeleteRequest\x1a\x15.kv.v1.DeleteResponse\x12,\n" +
+	"\x03Add\x12\x11.kv.v1.AddRequest\x1a\x12.kv.v1.AddResponse\x125\n" +
+	"\x06Expire\x12\x14.kv.v1.ExpireRequest\x1a\x15.kv.v1.ExpireResponse\x12,\n" +
+	"\x03Txn\x12\x11.kv.v1.TxnRequest\x1a\x12.kv.v1.TxnResponse\x12-\n" +
+	"\x04Scan\x12\x12.kv.v1.ScanRequest\x1a\x0f.kv.v1.ScanPage0\x01\x121\n" +
+	"\x05Watch\x12\x13.kv.v1.WatchRequest\x1a\x11.kv.v1.WatchFrame0\x01B-Z+github.com/ringfort/ringfort/api/kv/v1;kvv1b\x06proto3"
 
 var (
 	file_kv_v1_kv_proto_rawDescOnce sync.Once
@@ -2014,73 +4384,147 @@ func file_kv_v1_kv_proto_rawDescGZIP() []byte {
 	return file_kv_v1_kv_proto_rawDescData
 }
 
-var file_kv_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_kv_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_kv_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_kv_v1_kv_proto_goTypes = []any{
 	(OperationKind)(0),     // 0: kv.v1.OperationKind
-	(ReadLevel)(0),         // 1: kv.v1.ReadLevel
-	(ErrorKind)(0),         // 2: kv.v1.ErrorKind
-	(ServedBy)(0),          // 3: kv.v1.ServedBy
-	(Role)(0),              // 4: kv.v1.Role
-	(*ClientFrame)(nil),    // 5: kv.v1.ClientFrame
-	(*ClientHello)(nil),    // 6: kv.v1.ClientHello
-	(*ServerFrame)(nil),    // 7: kv.v1.ServerFrame
-	(*ServerHello)(nil),    // 8: kv.v1.ServerHello
-	(*Operation)(nil),      // 9: kv.v1.Operation
-	(*Error)(nil),          // 10: kv.v1.Error
-	(*Answer)(nil),         // 11: kv.v1.Answer
-	(*GetRequest)(nil),     // 12: kv.v1.GetRequest
-	(*GetResponse)(nil),    // 13: kv.v1.GetResponse
-	(*PutRequest)(nil),     // 14: kv.v1.PutRequest
-	(*PutResponse)(nil),    // 15: kv.v1.PutResponse
-	(*DeleteRequest)(nil),  // 16: kv.v1.DeleteRequest
-	(*DeleteResponse)(nil), // 17: kv.v1.DeleteResponse
-	(*RequestId)(nil),      // 18: kv.v1.RequestId
-	(*Arc)(nil),            // 19: kv.v1.Arc
-	(*Replica)(nil),        // 20: kv.v1.Replica
-	(*ShardRecord)(nil),    // 21: kv.v1.ShardRecord
-	(*LeaderHint)(nil),     // 22: kv.v1.LeaderHint
-	(*NodeInfo)(nil),       // 23: kv.v1.NodeInfo
-	(*ShardMap)(nil),       // 24: kv.v1.ShardMap
+	(Condition)(0),         // 1: kv.v1.Condition
+	(Expiry)(0),            // 2: kv.v1.Expiry
+	(ReadLevel)(0),         // 3: kv.v1.ReadLevel
+	(CompareKind)(0),       // 4: kv.v1.CompareKind
+	(ErrorKind)(0),         // 5: kv.v1.ErrorKind
+	(ServedBy)(0),          // 6: kv.v1.ServedBy
+	(ScanOrder)(0),         // 7: kv.v1.ScanOrder
+	(ChangeKind)(0),        // 8: kv.v1.ChangeKind
+	(Role)(0),              // 9: kv.v1.Role
+	(*ClientFrame)(nil),    // 10: kv.v1.ClientFrame
+	(*ClientHello)(nil),    // 11: kv.v1.ClientHello
+	(*ServerFrame)(nil),    // 12: kv.v1.ServerFrame
+	(*ServerHello)(nil),    // 13: kv.v1.ServerHello
+	(*Operation)(nil),      // 14: kv.v1.Operation
+	(*Txn)(nil),            // 15: kv.v1.Txn
+	(*Compare)(nil),        // 16: kv.v1.Compare
+	(*Leaf)(nil),           // 17: kv.v1.Leaf
+	(*Error)(nil),          // 18: kv.v1.Error
+	(*Answer)(nil),         // 19: kv.v1.Answer
+	(*Previous)(nil),       // 20: kv.v1.Previous
+	(*LeafAnswer)(nil),     // 21: kv.v1.LeafAnswer
+	(*GetRequest)(nil),     // 22: kv.v1.GetRequest
+	(*GetResponse)(nil),    // 23: kv.v1.GetResponse
+	(*PutRequest)(nil),     // 24: kv.v1.PutRequest
+	(*PutResponse)(nil),    // 25: kv.v1.PutResponse
+	(*DeleteRequest)(nil),  // 26: kv.v1.DeleteRequest
+	(*DeleteResponse)(nil), // 27: kv.v1.DeleteResponse
+	(*AddRequest)(nil),     // 28: kv.v1.AddRequest
+	(*AddResponse)(nil),    // 29: kv.v1.AddResponse
+	(*ExpireRequest)(nil),  // 30: kv.v1.ExpireRequest
+	(*ExpireResponse)(nil), // 31: kv.v1.ExpireResponse
+	(*TxnRequest)(nil),     // 32: kv.v1.TxnRequest
+	(*TxnResponse)(nil),    // 33: kv.v1.TxnResponse
+	(*ScanRequest)(nil),    // 34: kv.v1.ScanRequest
+	(*ScanItem)(nil),       // 35: kv.v1.ScanItem
+	(*ScanPage)(nil),       // 36: kv.v1.ScanPage
+	(*WatchRequest)(nil),   // 37: kv.v1.WatchRequest
+	(*Change)(nil),         // 38: kv.v1.Change
+	(*ChangeSet)(nil),      // 39: kv.v1.ChangeSet
+	(*WatchFrame)(nil),     // 40: kv.v1.WatchFrame
+	(*RequestId)(nil),      // 41: kv.v1.RequestId
+	(*Arc)(nil),            // 42: kv.v1.Arc
+	(*Replica)(nil),        // 43: kv.v1.Replica
+	(*ShardRecord)(nil),    // 44: kv.v1.ShardRecord
+	(*LeaderHint)(nil),     // 45: kv.v1.LeaderHint
+	(*NodeInfo)(nil),       // 46: kv.v1.NodeInfo
+	(*ShardMap)(nil),       // 47: kv.v1.ShardMap
 }
 var file_kv_v1_kv_proto_depIdxs = []int32{
-	6,  // 0: kv.v1.ClientFrame.hello:type_name -> kv.v1.ClientHello
-	9,  // 1: kv.v1.ClientFrame.operations:type_name -> kv.v1.Operation
-	8,  // 2: kv.v1.ServerFrame.hello:type_name -> kv.v1.ServerHello
-	11, // 3: kv.v1.ServerFrame.answers:type_name -> kv.v1.Answer
-	24, // 4: kv.v1.ServerFrame.map:type_name -> kv.v1.ShardMap
-	22, // 5: kv.v1.ServerFrame.leaders:type_name -> kv.v1.LeaderHint
+	11, // 0: kv.v1.ClientFrame.hello:type_name -> kv.v1.ClientHello
+	14, // 1: kv.v1.ClientFrame.operations:type_name -> kv.v1.Operation
+	13, // 2: kv.v1.ServerFrame.hello:type_name -> kv.v1.ServerHello
+	19, // 3: kv.v1.ServerFrame.answers:type_name -> kv.v1.Answer
+	47, // 4: kv.v1.ServerFrame.map:type_name -> kv.v1.ShardMap
+	45, // 5: kv.v1.ServerFrame.leaders:type_name -> kv.v1.LeaderHint
 	0,  // 6: kv.v1.Operation.kind:type_name -> kv.v1.OperationKind
-	1,  // 7: kv.v1.Operation.level:type_name -> kv.v1.ReadLevel
-	2,  // 8: kv.v1.Error.kind:type_name -> kv.v1.ErrorKind
-	10, // 9: kv.v1.Answer.error:type_name -> kv.v1.Error
-	3,  // 10: kv.v1.Answer.served_by:type_name -> kv.v1.ServedBy
-	21, // 11: kv.v1.Answer.record:type_name -> kv.v1.ShardRecord
-	22, // 12: kv.v1.Answer.leader:type_name -> kv.v1.LeaderHint
-	1,  // 13: kv.v1.GetRequest.level:type_name -> kv.v1.ReadLevel
-	3,  // 14: kv.v1.GetResponse.served_by:type_name -> kv.v1.ServedBy
-	18, // 15: kv.v1.PutRequest.request_id:type_name -> kv.v1.RequestId
-	3,  // 16: kv.v1.PutResponse.served_by:type_name -> kv.v1.ServedBy
-	18, // 17: kv.v1.DeleteRequest.request_id:type_name -> kv.v1.RequestId
-	3,  // 18: kv.v1.DeleteResponse.served_by:type_name -> kv.v1.ServedBy
-	4,  // 19: kv.v1.Replica.role:type_name -> kv.v1.Role
-	19, // 20: kv.v1.ShardRecord.arc:type_name -> kv.v1.Arc
-	20, // 21: kv.v1.ShardRecord.replicas:type_name -> kv.v1.Replica
-	21, // 22: kv.v1.ShardMap.shards:type_name -> kv.v1.ShardRecord
-	23, // 23: kv.v1.ShardMap.nodes:type_name -> kv.v1.NodeInfo
-	5,  // 24: kv.v1.KV.Stream:input_type -> kv.v1.ClientFrame
-	12, // 25: kv.v1.KV.Get:input_type -> kv.v1.GetRequest
-	14, // 26: kv.v1.KV.Put:input_type -> kv.v1.PutRequest
-	16, // 27: kv.v1.KV.Delete:input_type -> kv.v1.DeleteRequest
-	7,  // 28: kv.v1.KV.Stream:output_type -> kv.v1.ServerFrame
-	13, // 29: kv.v1.KV.Get:output_type -> kv.v1.GetResponse
-	15, // 30: kv.v1.KV.Put:output_type -> kv.v1.PutResponse
-	17, // 31: kv.v1.KV.Delete:output_type -> kv.v1.DeleteResponse
-	28, // [28:32] is the sub-list for method output_type
-	24, // [24:28] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	3,  // 7: kv.v1.Operation.level:type_name -> kv.v1.ReadLevel
+	1,  // 8: kv.v1.Operation.condition:type_name -> kv.v1.Condition
+	2,  // 9: kv.v1.Operation.expiry:type_name -> kv.v1.Expiry
+	15, // 10: kv.v1.Operation.txn:type_name -> kv.v1.Txn
+	16, // 11: kv.v1.Txn.compares:type_name -> kv.v1.Compare
+	17, // 12: kv.v1.Txn.then:type_name -> kv.v1.Leaf
+	17, // 13: kv.v1.Txn.otherwise:type_name -> kv.v1.Leaf
+	4,  // 14: kv.v1.Compare.kind:type_name -> kv.v1.CompareKind
+	0,  // 15: kv.v1.Leaf.kind:type_name -> kv.v1.OperationKind
+	2,  // 16: kv.v1.Leaf.expiry:type_name -> kv.v1.Expiry
+	5,  // 17: kv.v1.Error.kind:type_name -> kv.v1.ErrorKind
+	18, // 18: kv.v1.Answer.error:type_name -> kv.v1.Error
+	6,  // 19: kv.v1.Answer.served_by:type_name -> kv.v1.ServedBy
+	44, // 20: kv.v1.Answer.record:type_name -> kv.v1.ShardRecord
+	45, // 21: kv.v1.Answer.leader:type_name -> kv.v1.LeaderHint
+	20, // 22: kv.v1.Answer.previous:type_name -> kv.v1.Previous
+	21, // 23: kv.v1.Answer.leaves:type_name -> kv.v1.LeafAnswer
+	20, // 24: kv.v1.LeafAnswer.previous:type_name -> kv.v1.Previous
+	3,  // 25: kv.v1.GetRequest.level:type_name -> kv.v1.ReadLevel
+	6,  // 26: kv.v1.GetResponse.served_by:type_name -> kv.v1.ServedBy
+	41, // 27: kv.v1.PutRequest.request_id:type_name -> kv.v1.RequestId
+	1,  // 28: kv.v1.PutRequest.condition:type_name -> kv.v1.Condition
+	2,  // 29: kv.v1.PutRequest.expiry:type_name -> kv.v1.Expiry
+	6,  // 30: kv.v1.PutResponse.served_by:type_name -> kv.v1.ServedBy
+	20, // 31: kv.v1.PutResponse.previous:type_name -> kv.v1.Previous
+	41, // 32: kv.v1.DeleteRequest.request_id:type_name -> kv.v1.RequestId
+	1,  // 33: kv.v1.DeleteRequest.condition:type_name -> kv.v1.Condition
+	6,  // 34: kv.v1.DeleteResponse.served_by:type_name -> kv.v1.ServedBy
+	20, // 35: kv.v1.DeleteResponse.previous:type_name -> kv.v1.Previous
+	41, // 36: kv.v1.AddRequest.request_id:type_name -> kv.v1.RequestId
+	6,  // 37: kv.v1.AddResponse.served_by:type_name -> kv.v1.ServedBy
+	2,  // 38: kv.v1.ExpireRequest.expiry:type_name -> kv.v1.Expiry
+	41, // 39: kv.v1.ExpireRequest.request_id:type_name -> kv.v1.RequestId
+	6,  // 40: kv.v1.ExpireResponse.served_by:type_name -> kv.v1.ServedBy
+	15, // 41: kv.v1.TxnRequest.txn:type_name -> kv.v1.Txn
+	41, // 42: kv.v1.TxnRequest.request_id:type_name -> kv.v1.RequestId
+	21, // 43: kv.v1.TxnResponse.leaves:type_name -> kv.v1.LeafAnswer
+	6,  // 44: kv.v1.TxnResponse.served_by:type_name -> kv.v1.ServedBy
+	42, // 45: kv.v1.ScanRequest.slots:type_name -> kv.v1.Arc
+	7,  // 46: kv.v1.ScanRequest.order:type_name -> kv.v1.ScanOrder
+	3,  // 47: kv.v1.ScanRequest.level:type_name -> kv.v1.ReadLevel
+	18, // 48: kv.v1.ScanPage.error:type_name -> kv.v1.Error
+	44, // 49: kv.v1.ScanPage.record:type_name -> kv.v1.ShardRecord
+	45, // 50: kv.v1.ScanPage.leader:type_name -> kv.v1.LeaderHint
+	35, // 51: kv.v1.ScanPage.items:type_name -> kv.v1.ScanItem
+	6,  // 52: kv.v1.ScanPage.served_by:type_name -> kv.v1.ServedBy
+	42, // 53: kv.v1.WatchRequest.slots:type_name -> kv.v1.Arc
+	8,  // 54: kv.v1.Change.kind:type_name -> kv.v1.ChangeKind
+	38, // 55: kv.v1.ChangeSet.changes:type_name -> kv.v1.Change
+	18, // 56: kv.v1.WatchFrame.error:type_name -> kv.v1.Error
+	44, // 57: kv.v1.WatchFrame.record:type_name -> kv.v1.ShardRecord
+	45, // 58: kv.v1.WatchFrame.leader:type_name -> kv.v1.LeaderHint
+	39, // 59: kv.v1.WatchFrame.sets:type_name -> kv.v1.ChangeSet
+	9,  // 60: kv.v1.Replica.role:type_name -> kv.v1.Role
+	42, // 61: kv.v1.ShardRecord.arc:type_name -> kv.v1.Arc
+	43, // 62: kv.v1.ShardRecord.replicas:type_name -> kv.v1.Replica
+	44, // 63: kv.v1.ShardMap.shards:type_name -> kv.v1.ShardRecord
+	46, // 64: kv.v1.ShardMap.nodes:type_name -> kv.v1.NodeInfo
+	10, // 65: kv.v1.KV.Stream:input_type -> kv.v1.ClientFrame
+	22, // 66: kv.v1.KV.Get:input_type -> kv.v1.GetRequest
+	24, // 67: kv.v1.KV.Put:input_type -> kv.v1.PutRequest
+	26, // 68: kv.v1.KV.Delete:input_type -> kv.v1.DeleteRequest
+	28, // 69: kv.v1.KV.Add:input_type -> kv.v1.AddRequest
+	30, // 70: kv.v1.KV.Expire:input_type -> kv.v1.ExpireRequest
+	32, // 71: kv.v1.KV.Txn:input_type -> kv.v1.TxnRequest
+	34, // 72: kv.v1.KV.Scan:input_type -> kv.v1.ScanRequest
+	37, // 73: kv.v1.KV.Watch:input_type -> kv.v1.WatchRequest
+	12, // 74: kv.v1.KV.Stream:output_type -> kv.v1.ServerFrame
+	23, // 75: kv.v1.KV.Get:output_type -> kv.v1.GetResponse
+	25, // 76: kv.v1.KV.Put:output_type -> kv.v1.PutResponse
+	27, // 77: kv.v1.KV.Delete:output_type -> kv.v1.DeleteResponse
+	29, // 78: kv.v1.KV.Add:output_type -> kv.v1.AddResponse
+	31, // 79: kv.v1.KV.Expire:output_type -> kv.v1.ExpireResponse
+	33, // 80: kv.v1.KV.Txn:output_type -> kv.v1.TxnResponse
+	36, // 81: kv.v1.KV.Scan:output_type -> kv.v1.ScanPage
+	40, // 82: kv.v1.KV.Watch:output_type -> kv.v1.WatchFrame
+	74, // [74:83] is the sub-list for method output_type
+	65, // [65:74] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_kv_v1_kv_proto_init() }
@@ -2093,8 +4537,8 @@ func file_kv_v1_kv_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kv_v1_kv_proto_rawDesc), len(file_kv_v1_kv_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   20,
+			NumEnums:      10,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
