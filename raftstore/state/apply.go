@@ -14,7 +14,7 @@ const maxScratch = 64 << 10
 // replicas might decide otherwise, so the caller must stop the group. The
 // machine refuses all further work with the same error.
 func (m *Machine) ApplyEntry(w Writer, index, term uint64, data []byte) (Entry, []Result, error) {
-	m.marks = m.marks[:0]
+	m.marks, m.changes = m.marks[:0], m.changes[:0]
 	if err := m.advance(index, term); err != nil {
 		return Entry{}, nil, err
 	}
@@ -86,9 +86,12 @@ func (m *Machine) applyOp(w Writer, op *Op) (Result, error) {
 func (m *Machine) write(w Writer, slot shardmap.Slot, op *Op, version uint64) error {
 	m.key = DataKey(m.key[:0], slot, op.Key)
 	if op.Kind == OpDelete {
+		m.changed(Change{Kind: ChangeDelete, Version: version, Key: op.Key})
 		return w.Delete(m.key)
 	}
-	m.value = AppendValue(m.value[:0], version, op.Value)
+	v := Value{Version: version, Data: op.Value}
+	m.changed(Change{Kind: ChangePut, Version: version, Key: op.Key, Value: op.Value})
+	m.value = v.AppendTo(m.value[:0])
 	return w.Set(m.key, m.value)
 }
 

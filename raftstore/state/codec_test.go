@@ -44,10 +44,10 @@ func TestValueRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		version := rapid.Uint64Range(1, MaxVersion).Draw(t, "version")
 		data := rapid.SliceOf(rapid.Byte()).Draw(t, "data")
-		b := AppendValue(nil, version, data)
-		v, err := DecodeValue(b)
-		if err != nil || v.Version != version || !bytes.Equal(v.Data, data) {
-			t.Fatalf("%d %x decodes as %+v, %v", version, data, v, err)
+		want := Value{Version: version, Expires: rapid.Uint64Max(MaxVersion).Draw(t, "deadline"), Data: data}
+		v, err := DecodeValue(want.AppendTo(nil))
+		if err != nil || v.Version != version || v.Expires != want.Expires || !bytes.Equal(v.Data, data) {
+			t.Fatalf("%+v decodes as %+v, %v", want, v, err)
 		}
 	})
 }
@@ -60,12 +60,14 @@ func TestValueRefused(t *testing.T) {
 	}{
 		{"empty", nil, kverr.Internal},
 		{"format 0", append([]byte{0, 0}, make([]byte, 8)...), kverr.Format},
-		{"format 2", AppendValue(nil, 1, nil)[:1:1], kverr.Internal},
+		{"format 2", stored(1, nil)[:1:1], kverr.Internal},
 		{"newer format", []byte{2}, kverr.Format},
-		{"unknown flag", []byte{1, 1, 0, 0, 0, 0, 0, 0, 0, 1}, kverr.Format},
+		{"unknown flag", []byte{1, 2, 0, 0, 0, 0, 0, 0, 0, 1}, kverr.Format},
 		{"cut short", []byte{1, 0, 0, 0, 0, 0, 0, 0, 0}, kverr.Internal},
-		{"version 0", AppendValue(nil, 0, []byte("x")), kverr.Internal},
-		{"version 2^53", AppendValue(nil, MaxVersion+1, []byte("x")), kverr.Internal},
+		{"no room for a deadline", []byte{1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0}, kverr.Internal},
+		{"deadline 0", append(stored(1, nil)[:1:1], 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0), kverr.Internal},
+		{"version 0", stored(0, []byte("x")), kverr.Internal},
+		{"version 2^53", stored(MaxVersion+1, []byte("x")), kverr.Internal},
 	} {
 		_, err := DecodeValue(tc.b)
 		wantKind(t, tc.name, err, tc.kind)
@@ -73,11 +75,11 @@ func TestValueRefused(t *testing.T) {
 }
 
 func FuzzDecodeValue(f *testing.F) {
-	f.Add(AppendValue(nil, 1, []byte("value")))
-	f.Add(AppendValue(nil, MaxVersion, nil))
+	f.Add(stored(1, []byte("value")))
+	f.Add(stored(MaxVersion, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if v, err := DecodeValue(b); err == nil && !bytes.Equal(AppendValue(nil, v.Version, v.Data), b) {
-			t.Fatalf("%x decodes to what is written as %x", b, AppendValue(nil, v.Version, v.Data))
+		if v, err := DecodeValue(b); err == nil && !bytes.Equal(v.AppendTo(nil), b) {
+			t.Fatalf("%x decodes to what is written as %x", b, v.AppendTo(nil))
 		}
 	})
 }
@@ -207,4 +209,10 @@ func TestCursorRefusesNeedlessBytes(t *testing.T) {
 	if c.count(1<<21, 1); c.ok() {
 		t.Error("a count of more than the bytes left was accepted")
 	}
+}
+
+// stored is the stored form of a value without a deadline.
+func stored(version uint64, data []byte) []byte {
+	v := Value{Version: version, Data: data}
+	return v.AppendTo(nil)
 }

@@ -12,6 +12,7 @@ type Machine struct {
 	err      error // set once; memory and batch may disagree from then on
 
 	marks      []VerifyID // of the last entry applied
+	changes    []Change   // likewise
 	key, value []byte     // scratch
 }
 
