@@ -7,19 +7,31 @@
 //
 // # What a caller can rely on
 //
-//	call              when it returns without error                               repeated by itself
-//	Get, GetMany      saw every write acknowledged before the call (linearizable)  always
-//	Put, PutMany,     durable on a majority of the shard's replicas,               under its request id:
-//	Delete            applied exactly once                                         applied at most once
-//	… WithRequestID   the same, also across restarts of the caller                 the same
-//	… WithoutRequestID durable, applied                                            only if certainly not applied
+//	call               when it returns without error                                repeated by itself
+//	Get, GetMany, TTL  saw every write acknowledged before the call (linearizable)  always
+//	Put, PutMany,      durable on a majority of the shard's replicas,               under its request id:
+//	Delete, Add, …     applied exactly once                                         applied at most once
+//	… If…              the same, and the condition held when it was applied         the same
+//	… WithRequestID    the same, also across restarts of the caller                 the same
+//	… WithoutRequestID durable, applied                                             only if certainly not applied
 //
-//	error             the write                                 what to do
-//	InDoubt is false  was not applied and never will be         try again, if Kind is not ErrInvalid
-//	InDoubt is true   may have been applied, or may be yet      read, or repeat under its WithRequestID
+//	error              the write                                 what to do
+//	InDoubt is false   was not applied and never will be         try again, if Kind is not ErrInvalid
+//	InDoubt is true    may have been applied, or may be yet      read, or repeat under its WithRequestID
 //
-// Each key of GetMany and PutMany is a call of its own; they are not a
-// transaction.
+// Each key of GetMany, PutMany and DeleteMany is a call of its own; they are not
+// a transaction.
+//
+// A condition that fails (ErrConditionFailed), a value that is no number
+// (ErrNotANumber) and a sum out of range (ErrOverflow) are decided together with
+// the write: when such an error comes, no attempt was or will be applied, even if
+// the answers to earlier ones were lost.
+//
+// # Deadlines
+//
+// A key with a deadline (WithTTL, Expire) is gone when its shard's time has
+// passed it and the expiry was applied, which is an event that a watch sees. Shard
+// time is agreed on by the replicas. It is never early; outages make it late.
 //
 // # Duties of the caller
 //

@@ -66,6 +66,81 @@ func ExampleClient_Delete() {
 	}
 }
 
+func ExampleIfVersion() {
+	var c *client.Client
+	ctx := context.Background()
+	for {
+		item, err := c.Get(ctx, "balance")
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, err = c.Put(ctx, "balance", append(item.Value, '0'), client.IfVersion(item.Version))
+		if !errors.Is(err, client.ErrConditionFailed) {
+			break // done, or an error that is no conflict
+		}
+	}
+}
+
+func ExampleIfAbsent() {
+	var c *client.Client
+	_, err := c.Put(context.Background(), "lock/17", []byte("me"), client.IfAbsent(), client.WithTTL(30*time.Second))
+	var failed *client.Error
+	if errors.Is(err, client.ErrConditionFailed) && errors.As(err, &failed) {
+		fmt.Println("somebody has had it since version", failed.Version)
+	}
+}
+
+func ExampleWithPrevious() {
+	var c *client.Client
+	r, err := c.Put(context.Background(), "hello", []byte("world"), client.WithPrevious())
+	if err == nil && r.Previous != nil {
+		fmt.Printf("replaced %s\n", r.Previous.Value)
+	}
+}
+
+func ExampleClient_Add() {
+	var c *client.Client
+	r, err := c.Add(context.Background(), "visits", 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("visitor number", r.Value)
+}
+
+func ExampleClient_Expire() {
+	var c *client.Client
+	if _, err := c.Expire(context.Background(), "session/17", time.Hour); errors.Is(err, client.ErrNotFound) {
+		fmt.Println("the session is over")
+	}
+}
+
+func ExampleClient_Persist() {
+	var c *client.Client
+	if _, err := c.Persist(context.Background(), "session/17"); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleClient_TTL() {
+	var c *client.Client
+	r, err := c.TTL(context.Background(), "session/17")
+	switch {
+	case err != nil:
+		log.Fatal(err)
+	case r.Limited:
+		fmt.Println("ends in", r.Left)
+	default:
+		fmt.Println("does not end")
+	}
+}
+
+func ExampleClient_DeleteMany() {
+	var c *client.Client
+	if _, err := c.DeleteMany(context.Background(), []string{"a", "b"}); err != nil {
+		log.Fatal(err)
+	}
+}
+
 func ExampleClient_GetMany() {
 	var c *client.Client
 	results, err := c.GetMany(context.Background(), []string{"a", "b"})

@@ -24,6 +24,9 @@ const (
 	opGet    = kvv1.OperationKind_OPERATION_KIND_GET
 	opPut    = kvv1.OperationKind_OPERATION_KIND_PUT
 	opDelete = kvv1.OperationKind_OPERATION_KIND_DELETE
+	opAdd    = kvv1.OperationKind_OPERATION_KIND_ADD
+	opExpire = kvv1.OperationKind_OPERATION_KIND_EXPIRE
+	opTxn    = kvv1.OperationKind_OPERATION_KIND_TXN
 )
 
 // world is an in-memory network of scripted nodes, for use in one bubble.
@@ -51,6 +54,9 @@ type fakeNode struct {
 	first func() *kvv1.ServerFrame
 	// serve is called for each operation; nil means no answer (yet).
 	serve func(s *fakeSession, op *kvv1.Operation) *kvv1.Answer
+	// scan and watch serve the streams of their own; nil: there are none.
+	scan  func(n *fakeNode, r *kvv1.ScanRequest, st grpc.ServerStreamingServer[kvv1.ScanPage]) error
+	watch func(n *fakeNode, r *kvv1.WatchRequest, st grpc.ServerStreamingServer[kvv1.WatchFrame]) error
 }
 
 // fakeSession is one stream as the node sees it.
@@ -270,6 +276,22 @@ func (f *fakeService) Stream(st grpc.BidiStreamingServer[kvv1.ClientFrame, kvv1.
 	delete(n.sessions, s)
 	n.mu.Unlock()
 	return err
+}
+
+func (f *fakeService) Scan(r *kvv1.ScanRequest, st grpc.ServerStreamingServer[kvv1.ScanPage]) error {
+	f.node.waitThawed()
+	if f.node.scan == nil {
+		return f.UnimplementedKVServer.Scan(r, st)
+	}
+	return f.node.scan(f.node, r, st)
+}
+
+func (f *fakeService) Watch(r *kvv1.WatchRequest, st grpc.ServerStreamingServer[kvv1.WatchFrame]) error {
+	f.node.waitThawed()
+	if f.node.watch == nil {
+		return f.UnimplementedKVServer.Watch(r, st)
+	}
+	return f.node.watch(f.node, r, st)
 }
 
 func (s *fakeSession) read() {

@@ -8,12 +8,15 @@ const (
 	// maxFrameOperations bounds a frame beside its bytes.
 	maxFrameOperations = 1024
 	// operationOverhead is the most that an operation takes on the wire beside
-	// its key and value: eight numbers of up to 11 bytes, two 18-byte ids, tags.
-	operationOverhead = 160
+	// its key, value and transaction: fourteen numbers of up to 12 bytes, an 18-byte
+	// id, seven small ones, and the lengths.
+	operationOverhead = 240
 )
 
 // operationCost is an upper bound of a call's bytes in a frame.
-func operationCost(c *call) int { return operationOverhead + len(c.key) + len(c.value) }
+func operationCost(c *call) int {
+	return operationOverhead + len(c.key) + len(c.value) + c.txnBytes
+}
 
 // take builds the next frame from the head of the queue: as much as fits the
 // frame and the bounds of what may be in flight, in order. It returns nil when
@@ -84,14 +87,18 @@ type frameBuilder struct {
 func (b *frameBuilder) add(i int, c *call, own *lane) *kvv1.Operation {
 	op := &b.operations[i]
 	op.Id = c.try.id
-	op.Kind = c.kind
+	op.Kind = verbs[c.verb].kind
 	op.Key = b.copy(c.key)
 	op.Shard, op.ArcEpoch = uint64(c.try.shard), c.try.arcEpoch
 	op.TimeLeftUs = max(1, micros(c.deadline-b.now)) // 0 would mean the node's default
 	if !c.isWrite() {
+		op.KeysOnly = c.verb == verbTTL
 		return op
 	}
 	op.Value = b.copy(c.value)
+	op.Condition, op.IfVersion = c.condition, c.ifVersion
+	op.Expiry, op.TtlUs = c.expiry, c.ttl
+	op.Delta, op.Txn, op.WantPrevious = c.delta, c.txn, c.previous
 	switch c.identity {
 	case identityNumbered:
 		op.Number, op.NotAfterUs = c.ticket.number, c.notAfter

@@ -33,18 +33,18 @@ func (l *limits) hello(h *kvv1.ServerHello) {
 }
 
 // check returns nil, or why the request can never succeed.
-func (l *limits) check(kind kvv1.OperationKind, key string, value []byte) error {
+func (l *limits) check(v verb, key string, value []byte) error {
 	switch maxKey, maxValue := l.key.Load(), l.value.Load(); {
 	case key == "":
-		return invalid(opName(kind), "", "the key is empty; a key has 1 to %d bytes", maxKey)
+		return invalid(v.String(), "", "the key is empty; a key has 1 to %d bytes", maxKey)
 	case int64(len(key)) > maxKey:
-		return tooLarge(kind, key, "the key has %d bytes, the limit is %d", len(key), maxKey)
+		return tooLarge(v, key, "the key has %d bytes, the limit is %d", len(key), maxKey)
 	case int64(len(value)) > maxValue:
-		return tooLarge(kind, key, "the value has %d bytes, the limit is %d", len(value), maxValue)
+		return tooLarge(v, key, "the value has %d bytes, the limit is %d", len(value), maxValue)
 	}
 	return nil
 }
 
-func tooLarge(kind kvv1.OperationKind, key, format string, args ...any) *Error {
-	return &Error{Op: opName(kind), Key: key, Kind: ErrTooLarge, Err: fmt.Errorf(format, args...)}
+func tooLarge(v verb, key, format string, args ...any) *Error {
+	return &Error{Op: v.String(), Key: key, Kind: ErrTooLarge, Err: fmt.Errorf(format, args...)}
 }

@@ -30,9 +30,11 @@ type rule struct {
 	is      error // the sentinel, if it is the last word
 	next    step
 	unknown bool // the attempt may have been applied
+	decided bool // at apply, under the request id: no attempt was or will be applied
 }
 
-// rules has every kind of kverr. A kind from a newer server arrives as
+// rules has every kind of kverr, and is the one place where kinds become
+// sentinels. A kind from a newer server arrives as
 // OutcomeUnknown.
 var rules = map[kverr.Kind]rule{
 	kverr.Invalid:        {is: ErrInvalid, next: stepGiveUp},
@@ -53,6 +55,11 @@ var rules = map[kverr.Kind]rule{
 	kverr.Internal:       {is: ErrInternal, next: stepGiveUp},
 	kverr.Conflict:       {is: ErrInternal, next: stepGiveUp},
 	kverr.NoSpace:        {is: ErrNoSpace, next: stepTell},
+	kverr.CondFailed:     {is: ErrConditionFailed, next: stepGiveUp, decided: true},
+	kverr.CrossSlot:      {is: ErrCrossSlot, next: stepGiveUp},
+	kverr.Compacted:      {is: ErrCompacted, next: stepGiveUp},
+	kverr.NotANumber:     {is: ErrNotANumber, next: stepGiveUp, decided: true},
+	kverr.Overflow:       {is: ErrOverflow, next: stepGiveUp, decided: true},
 }
 
 // settle decides what follows the end of an attempt.
@@ -82,7 +89,7 @@ func (d *driver) settle(c *call) {
 	if try.event != eventAnswered {
 		r = rule{is: ErrUnavailable, next: stepElsewhere, unknown: try.event == eventBroken}
 	}
-	c.doubt = c.doubt || r.unknown && c.isWrite()
+	c.doubt = (c.doubt || r.unknown && c.isWrite()) && !r.decided
 	if c.doubt && c.identity == identityNone {
 		d.giveUp(c, ErrInDoubt)
 		return
@@ -203,8 +210,11 @@ func (d *driver) giveUp(c *call, kind error) { d.finish(c, nil, d.failure(c, kin
 // failure describes the end of a call without an answer.
 func (d *driver) failure(c *call, kind, cause error) *Error {
 	e := &Error{
-		Op: opName(c.kind), Key: string(c.key), Kind: kind, InDoubt: c.doubt, Attempts: c.attempts,
+		Op: c.verb.String(), Key: string(c.key), Kind: kind, InDoubt: c.doubt, Attempts: c.attempts,
 		Shard: uint64(c.try.shard), Node: string(c.lastNode.name()), Err: cause,
+	}
+	if kind == ErrConditionFailed {
+		e.Exists, e.Version = c.try.answer.GetFound(), c.try.answer.GetVersion()
 	}
 	var ke *kverr.Error
 	if errors.As(cause, &ke) {

@@ -1,0 +1,4 @@
+package client
+
+// ReadOption configures one read.
+type ReadOption interface{ read(p *params) }
