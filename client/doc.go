@@ -12,6 +12,7 @@
 //	Put, PutMany,      durable on a majority of the shard's replicas,               under its request id:
 //	Delete, Add, …     applied exactly once                                         applied at most once
 //	… If…              the same, and the condition held when it was applied         the same
+//	Txn, Batch         the same, for all their keys at one point of history         the same
 //	… WithRequestID    the same, also across restarts of the caller                 the same
 //	… WithoutRequestID durable, applied                                             only if certainly not applied
 //
@@ -20,7 +21,8 @@
 //	InDoubt is true    may have been applied, or may be yet      read, or repeat under its WithRequestID
 //
 // Each key of GetMany, PutMany and DeleteMany is a call of its own; they are not
-// a transaction.
+// a transaction. One is made by Txn or Batch, of keys in one slot: such as share
+// the hash tag, which is the part between the first { and the next }.
 //
 // A condition that fails (ErrConditionFailed), a value that is no number
 // (ErrNotANumber) and a sum out of range (ErrOverflow) are decided together with

@@ -134,6 +134,34 @@ func ExampleClient_TTL() {
 	}
 }
 
+func ExampleClient_Txn() {
+	var c *client.Client
+	r, err := c.Txn().
+		If(client.ValueIs("{acct7}state", []byte("open")), client.VersionIs("{acct7}owner", 1234)).
+		Then(client.OpAdd("{acct7}balance", -100), client.OpAdd("{acct7}reserved", 100)).
+		Else(client.OpGet("{acct7}state")).
+		Commit(context.Background())
+	switch {
+	case err != nil:
+		log.Fatal(err)
+	case r.Succeeded:
+		fmt.Println("left:", r.Results[0].Number)
+	case !r.ResultsLost:
+		fmt.Printf("the account is %s\n", r.Results[0].Value)
+	}
+}
+
+func ExampleClient_Batch() {
+	var c *client.Client
+	_, err := c.Batch(context.Background(),
+		client.OpPut("{user17}mail", []byte("a@example.org")),
+		client.OpDelete("{user17}unconfirmed"),
+	)
+	if errors.Is(err, client.ErrCrossSlot) {
+		log.Fatal("the keys lack a common {hash tag}: ", err)
+	}
+}
+
 func ExampleClient_DeleteMany() {
 	var c *client.Client
 	if _, err := c.DeleteMany(context.Background(), []string{"a", "b"}); err != nil {

@@ -159,4 +159,4 @@ func (c *call) fill(client *Client, v verb, key string, value []byte) {
 }
 
 // fail ends a call before it began.
-func (c *call) fail(err error) { c.finished, c.err = true, err }
+func (c *call) fail(err *Error) { c.finished, c.err = true, err }

@@ -16,11 +16,12 @@ const (
 
 // limits are the sizes the servers enforce, by the latest hello. Refusing early
 // saves sending a megabyte to learn that it is too much.
-type limits struct{ key, value atomic.Int64 }
+type limits struct{ key, value, frame atomic.Int64 }
 
 func (l *limits) init() {
 	l.key.Store(defaultMaxKey)
 	l.value.Store(defaultMaxValue)
+	l.frame.Store(defaultMaxFrame)
 }
 
 func (l *limits) hello(h *kvv1.ServerHello) {
@@ -30,10 +31,13 @@ func (l *limits) hello(h *kvv1.ServerHello) {
 	if n := h.GetMaxValueBytes(); n > 0 {
 		l.value.Store(int64(n))
 	}
+	if n := h.GetMaxFrameBytes(); n > 0 {
+		l.frame.Store(int64(n))
+	}
 }
 
 // check returns nil, or why the request can never succeed.
-func (l *limits) check(v verb, key string, value []byte) error {
+func (l *limits) check(v verb, key string, value []byte) *Error {
 	switch maxKey, maxValue := l.key.Load(), l.value.Load(); {
 	case key == "":
 		return invalid(v.String(), "", "the key is empty; a key has 1 to %d bytes", maxKey)
