@@ -62,7 +62,9 @@ type conn struct {
 
 	// For readers without the lock; written under it.
 	phase        atomic.Int32
-	suspectUntil atomic.Int64 // instant
+	suspectUntil atomic.Int64                    // instant
+	known        atomic.Pointer[shardmap.NodeID] // node, once it has answered
+	pace         atomic.Int64                    // running mean of its time to answer reads, in ns; 0: none yet
 
 	mu        sync.Mutex
 	node      shardmap.NodeID // who answered; empty before the first hello

@@ -29,6 +29,21 @@
 // the write: when such an error comes, no attempt was or will be applied, even if
 // the answers to earlier ones were lost.
 //
+// # Read levels
+//
+//	level              the answer reflects
+//	Linearizable()     every write acknowledged, to anybody, before the call; the default
+//	InSession(s),      everything that the session has seen, such as its own writes
+//	AtLeast(token)     and what it read before
+//	BoundedStale(d)    every write acknowledged, to anybody, d before the call
+//	Any()              what the replica that is asked has applied
+//
+// Each of them may be served by the leader, or, with FromFollower or Nearest, by
+// another replica: that chooses the place, not the promise. Item.Served says how it
+// was. A replica that cannot keep the promise refuses or asks the leader; the client
+// goes on to another one within the call's context. A machine that stood still as a
+// whole (a suspended virtual machine) is outside the bound of BoundedStale.
+//
 // # Deadlines
 //
 // A key with a deadline (WithTTL, Expire) is gone when its shard's time has

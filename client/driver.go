@@ -52,6 +52,11 @@ func newDriver(c *Client, calls []call) *driver {
 
 // run ends every call that is not finished already.
 func (d *driver) run(ctx context.Context) {
+	for _, c := range d.calls {
+		if c.bound() && !c.finished {
+			c.bind(ctx, d.client)
+		}
+	}
 	d.begin(ctx)
 	for d.dispatch(); d.open > 0; d.dispatch() {
 		// The connections themselves end what is under way when the client closes.

@@ -134,6 +134,48 @@ func ExampleClient_TTL() {
 	}
 }
 
+// A session sees its own writes and never goes back in time, wherever its reads
+// are served, also in the next process.
+func ExampleSession() {
+	var c *client.Client
+	ctx := context.Background()
+	s := client.NewSession()
+	if _, err := c.Put(ctx, "cart", []byte("eggs"), client.WithSession(s)); err != nil {
+		log.Fatal(err)
+	}
+	item, err := c.Get(ctx, "cart", client.InSession(s), client.FromFollower())
+	fmt.Println(item.Value, err)
+	header := s.Token().String() // travels, for instance in a header
+
+	token, err := client.ParseToken(header)
+	if err != nil {
+		log.Fatal(err)
+	}
+	item, err = c.Get(ctx, "cart", client.AtLeast(token), client.Nearest())
+	fmt.Println(item.Value, item.Served.By, err)
+}
+
+func ExampleBoundedStale() {
+	var c *client.Client
+	item, err := c.Get(context.Background(), "price", client.BoundedStale(5*time.Second), client.FromFollower())
+	fmt.Println(item.Value, err)
+}
+
+func ExampleIfNotVersion() {
+	var c *client.Client
+	mine := client.Item{Key: "page", Value: []byte("…"), Version: 1234}
+	item, err := c.Get(context.Background(), mine.Key, client.IfNotVersion(mine.Version))
+	if err == nil && !item.NotModified {
+		mine = item
+	}
+}
+
+func ExampleParseToken() {
+	_, err := client.ParseToken("c29tZXRoaW5nIGVsc2U")
+	fmt.Println(errors.Is(err, client.ErrBadToken))
+	// Output: true
+}
+
 func ExampleClient_Txn() {
 	var c *client.Client
 	r, err := c.Txn().

@@ -92,7 +92,9 @@ func (b *frameBuilder) add(i int, c *call, own *lane) *kvv1.Operation {
 	op.Shard, op.ArcEpoch = uint64(c.try.shard), c.try.arcEpoch
 	op.TimeLeftUs = max(1, micros(c.deadline-b.now)) // 0 would mean the node's default
 	if !c.isWrite() {
-		op.KeysOnly = c.verb == verbTTL
+		op.KeysOnly = c.verb == verbTTL || c.keysOnly
+		op.Level, op.MinVersion, op.MaxAgeUs = c.level, c.minVersion, c.maxAge
+		op.AnyReplica, op.IfNotVersion = c.replicas != replicaLeader, c.ifNotVersion
 		return op
 	}
 	op.Value = b.copy(c.value)

@@ -96,14 +96,14 @@ func (n *conn) evict(shard shardmap.ShardID) {
 	var out ended
 	for c := n.queue.head; c != nil; {
 		next := c.try.next
-		if c.try.shard == shard {
+		if c.try.shard == shard && c.replicas == replicaLeader {
 			n.queue.remove(c)
 			out.add(c, eventRerouted, nil)
 		}
 		c = next
 	}
 	for id, c := range n.pending {
-		if c.try.shard == shard && !(c.identity == identityNone && c.isWrite()) {
+		if c.try.shard == shard && c.replicas == replicaLeader && !(c.identity == identityNone && c.isWrite()) {
 			delete(n.pending, id)
 			n.bytes -= operationCost(c)
 			out.add(c, eventBroken, errLeaderMoved)

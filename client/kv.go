@@ -16,6 +16,11 @@ type Item struct {
 	Version uint64
 	// Expires is the value's deadline in shard time; zero when it has none.
 	Expires time.Time
+	// NotModified: the value has the version that IfNotVersion named; it is not
+	// repeated here.
+	NotModified bool
+	// Served tells where the answer came from.
+	Served Served
 }
 
 // PutResult tells about a put that was applied.
@@ -38,9 +43,10 @@ type DeleteResult struct {
 	PreviousLost bool
 }
 
-// Get reads a key. The read is linearizable: it sees every write that was
-// acknowledged, to anybody, before the call. Without a value the error is
-// ErrNotFound.
+// Get reads a key. Unless an option chooses another level the read is
+// linearizable: it sees every write that was acknowledged, to anybody, before the
+// call. Without a value the error is ErrNotFound, and the item says only how it
+// was Served.
 func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Item, error) {
 	d := c.driver()
 	defer c.release(d)
@@ -102,9 +108,12 @@ func previousItem(key string, p *kvv1.Previous) *Item {
 func (c *call) item(key string) (Item, error) {
 	a := c.answer
 	if !a.GetFound() {
-		return Item{}, c.notFound(key)
+		return Item{Key: key, Served: c.served()}, c.notFound(key)
 	}
-	return Item{Key: key, Value: a.GetValue(), Version: a.GetVersion(), Expires: shardInstant(a.GetExpiresUs())}, nil
+	return Item{
+		Key: key, Value: a.GetValue(), Version: a.GetVersion(), Expires: shardInstant(a.GetExpiresUs()),
+		NotModified: a.GetNotModified(), Served: c.served(),
+	}, nil
 }
 
 func (c *call) notFound(key string) *Error {

@@ -23,6 +23,18 @@ type params struct {
 	ttl       uint64 // µs
 	previous  bool
 
+	// Of reads.
+	level        kvv1.ReadLevel
+	replicas     replicas
+	token        Token
+	inSession    bool   // the token is that of session
+	minVersion   uint64 // looked up in the token, for a key
+	maxAge       uint64 // µs
+	ifNotVersion uint64
+	keysOnly     bool
+
+	session *Session // collects
+
 	used optionSet
 	flaw string // the first thing wrong with the options
 }

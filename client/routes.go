@@ -48,6 +48,11 @@ func (t *topology) pick(c *call, now instant) *conn {
 		return t.pickAny(c, now)
 	}
 	c.try.shard, c.try.arcEpoch = r.record.Shard, r.record.ArcEpoch
+	if c.replicas != replicaLeader {
+		if n := t.pickReplica(r, c, now); n != nil {
+			return n
+		}
+	}
 	c.try.leader = r.leader.Load()
 	if l := c.try.leader; l != nil && l.conn != nil && l.conn != c.avoid && l.conn.usable(now) {
 		return l.conn
@@ -105,6 +110,48 @@ func (t *topology) candidates(s shardmap.Slot) int {
 		return len(r.conns)
 	}
 	return len(*t.everyone.Load())
+}
+
+// exploreEach is how often a read that wants the nearest replica asks another
+// one, whose pace may have changed: once in so many.
+const exploreEach = 64
+
+// pickReplica chooses the replica that a read prefers. It returns nil when the
+// leader should be asked: when no other is usable, or when each had its chance.
+func (t *topology) pickReplica(r *route, c *call, now instant) *conn {
+	if c.attempts >= len(r.conns) {
+		return nil
+	}
+	if c.turn == 0 {
+		c.turn = int(t.turns.Add(1) % 1e9)
+	}
+	var leader *conn
+	if c.replicas == replicaFollower {
+		leader = r.recent.Load()
+		if l := r.leader.Load(); l != nil && l.conn != nil {
+			leader = l.conn
+		}
+	}
+	var room [8]*conn
+	fit := room[:0]
+	for _, n := range r.conns {
+		if n != leader && n != c.avoid && n.usable(now) {
+			fit = append(fit, n)
+		}
+	}
+	if len(fit) == 0 {
+		return nil
+	}
+	best := fit[c.turn%len(fit)]
+	if c.replicas == replicaNearest && c.turn%exploreEach != 0 {
+		for _, n := range fit { // 0, for one that was never asked, is the fastest of all
+			if n.pace.Load() < best.pace.Load() {
+				best = n
+			}
+		}
+	}
+	c.turn++
+	return best
 }
 
 // causes says why each node could not be reached.

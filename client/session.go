@@ -138,6 +138,7 @@ func (n *conn) ready(h *kvv1.ServerHello, lane *lane) {
 	n.client.log.LogAttrs(n.ctx, slog.LevelDebug, "connected", slog.String("node", h.GetNodeId()))
 	n.mu.Lock()
 	n.node = shardmap.NodeID(h.GetNodeId())
+	n.known.Store(new(n.node))
 	n.lane = lane
 	n.maxFrame = defaultMaxFrame
 	if m := h.GetMaxFrameBytes(); m > 0 {

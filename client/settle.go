@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/api/wire"
 	"github.com/ringfort/ringfort/internal/kverr"
 )
@@ -66,8 +67,13 @@ var rules = map[kverr.Kind]rule{
 func (d *driver) settle(c *call) {
 	try := &c.try
 	c.lastNode = try.conn
+	if try.event == eventAnswered && c.session != nil {
+		c.note(d.client, try.answer)
+	}
 	if try.event == eventAnswered && try.answer.GetError() == nil {
-		try.route.served(try.conn)
+		if by := try.answer.GetServedBy(); by <= kvv1.ServedBy_SERVED_BY_LEADER {
+			try.route.served(try.conn)
+		}
 		d.finish(c, try.answer, nil)
 		return
 	}
