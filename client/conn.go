@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -78,6 +79,8 @@ type conn struct {
 	lane      *lane
 	maxFrame  int
 	lastHeard instant
+	service   kvv1.KVClient // for streams beside that of calls; good while ready
+	changed   chan struct{} // closed when the phase changes
 }
 
 func newConn(c *Client, expect shardmap.NodeID, address string) *conn {
@@ -85,8 +88,15 @@ func newConn(c *Client, expect shardmap.NodeID, address string) *conn {
 	return &conn{
 		client: c, seed: expect == "", endpoint: address, expect: expect, node: expect, addresses: []string{address},
 		kick: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
-		pending: make(map[uint64]*call), maxFrame: defaultMaxFrame,
+		pending: make(map[uint64]*call), maxFrame: defaultMaxFrame, changed: make(chan struct{}),
 	}
+}
+
+// enterLocked changes the phase.
+func (n *conn) enterLocked(p phase) {
+	n.phase.Store(int32(p))
+	close(n.changed)
+	n.changed = make(chan struct{})
 }
 
 func (n *conn) inPhase(p phase) bool { return phase(n.phase.Load()) == p }
@@ -109,10 +119,10 @@ func (n *conn) start() {
 func (n *conn) startLocked() {
 	if !n.client.spawn(n.run) {
 		n.cause = ErrClosed
-		n.phase.Store(int32(phaseClosed))
+		n.enterLocked(phaseClosed)
 		return
 	}
-	n.phase.Store(int32(phaseConnecting))
+	n.enterLocked(phaseConnecting)
 }
 
 func (n *conn) wakeWriterLocked() {
@@ -132,7 +142,7 @@ func (n *conn) moveTo(p phase, cause error, queued event, all bool) {
 	if n.inPhase(phaseClosed) {
 		p, cause = phaseClosed, n.cause
 	}
-	n.phase.Store(int32(p))
+	n.enterLocked(p)
 	n.cause = cause
 	var out ended
 	for c := n.queue.pop(); c != nil; c = n.queue.pop() {

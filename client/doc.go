@@ -13,6 +13,9 @@
 //	Delete, Add, …     applied exactly once                                         applied at most once
 //	… If…              the same, and the condition held when it was applied         the same
 //	Txn, Batch         the same, for all their keys at one point of history         the same
+//	Scan, Count        of each shard one snapshot, at the level asked for; after an     always, behind the last key
+//	                   interruption a newer one: unchanged keys come exactly once
+//	DeleteRange        every key found is deleted, each by itself                   as Delete
 //	… WithRequestID    the same, also across restarts of the caller                 the same
 //	… WithoutRequestID durable, applied                                             only if certainly not applied
 //
@@ -43,6 +46,13 @@
 // was. A replica that cannot keep the promise refuses or asks the leader; the client
 // goes on to another one within the call's context. A machine that stood still as a
 // whole (a suspended virtual machine) is outside the bound of BoundedStale.
+//
+// # Scans
+//
+// Keys lie in shards by their hash tag, so keys that are neighbours by name usually
+// do not lie together. Prefix("{user17}") is one seek in one shard; a prefix over
+// many slots asks every shard to look for it. ByKey merges the shards' streams,
+// BySlot takes one shard after the other and is cheaper; WithReport tells the cost.
 //
 // # Deadlines
 //
@@ -76,12 +86,16 @@
 // its oldest open write and its newest hands over to a fresh one. Keys, values
 // and frames are held to the limits that the nodes name. The pauses between
 // attempts grow and are jittered: to half a second for connecting to a node, to a
-// fifth of a second for a call.
+// fifth of a second for a call. A scan holds one page per shard, and beyond that
+// what the flow control of its streams lets through; a loop that stands still stops
+// the nodes, which break off after a while.
 //
 // # Goroutines and locks
 //
 // A connection has two goroutines, one that connects and reads and one that
-// writes; Close waits for all of them. Calls run in their callers' goroutines. The
+// writes; Close waits for all of them. Calls and scans run in their callers'
+// goroutines. Scans have gRPC streams of their own beside that of calls, on the same
+// connection; breaking off their loop ends them. The
 // locks are topology.mu, then conn.mu, then the leaves numbers.mu, shardTime.mu,
 // random.mu and Client.life. None is held while waiting for a channel, a timer or
 // gRPC. Routes are looked up without a lock.

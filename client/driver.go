@@ -275,7 +275,7 @@ func (d *driver) abandon(cause error) {
 	}
 	for _, c := range d.calls {
 		if !c.finished {
-			d.finish(c, nil, d.failure(c, endKind(cause), c.last))
+			d.finish(c, nil, failure(c, endKind(cause), c.last))
 		}
 	}
 	d.runnable = d.runnable[:0]

@@ -176,6 +176,42 @@ func ExampleParseToken() {
 	// Output: true
 }
 
+func ExampleClient_Scan() {
+	var c *client.Client
+	for item, err := range c.Scan(context.Background(), client.Prefix("{user17}/"), client.Limit(100)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s = %s\n", item.Key, item.Value)
+	}
+}
+
+// What a scan cost, and where a watch can go on from.
+func ExampleWithReport() {
+	var c *client.Client
+	var report client.ScanReport
+	for _, err := range c.Scan(context.Background(), client.All(), client.BySlot(), client.KeysOnly(), client.WithReport(&report)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(report.Items, report.Examined, report.Token())
+}
+
+func ExampleClient_Count() {
+	var c *client.Client
+	n, err := c.Count(context.Background(), client.Range("2026-01", "2026-02"))
+	fmt.Println(n, err)
+}
+
+func ExampleClient_DeleteRange() {
+	var c *client.Client
+	n, err := c.DeleteRange(context.Background(), client.Prefix("tmp/"), func(p client.DeleteProgress) {
+		fmt.Printf("%.0f %%\n", 100*p.Fraction)
+	})
+	fmt.Println(n, err)
+}
+
 func ExampleClient_Txn() {
 	var c *client.Client
 	r, err := c.Txn().

@@ -33,7 +33,9 @@ const (
 type world struct {
 	t     *testing.T
 	nodes []*fakeNode // n1 is nodes[0]
-	m     *shardmap.Map
+
+	mu *sync.Mutex
+	m  *shardmap.Map
 }
 
 // fakeNode speaks the wire contract and leaves every decision to its script.
@@ -72,7 +74,7 @@ type fakeSession struct {
 // newWorld starts n nodes; every one holds a replica of shard 2, which owns all
 // slots, and answers success.
 func newWorld(t *testing.T, n int) *world {
-	w := &world{t: t}
+	w := &world{t: t, mu: new(sync.Mutex)}
 	for i := 1; i <= n; i++ {
 		node := &fakeNode{world: w, id: nodeID(i), addr: fmt.Sprintf("n%d:7400", i)}
 		node.serve = func(_ *fakeSession, op *kvv1.Operation) *kvv1.Answer { return success(op) }
@@ -108,7 +110,15 @@ func (w *world) setMap(epoch uint64, records ...shardmap.Record) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.m = m
+}
+
+func (w *world) theMap() *shardmap.Map {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.m
 }
 
 func (w *world) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -243,7 +253,7 @@ func (n *fakeNode) push(f *kvv1.ServerFrame) {
 
 // helloFrame is what a sound node says first.
 func (n *fakeNode) helloFrame() *kvv1.ServerFrame {
-	return &kvv1.ServerFrame{Map: wire.MapToProto(n.world.m), Hello: &kvv1.ServerHello{
+	return &kvv1.ServerFrame{Map: wire.MapToProto(n.world.theMap()), Hello: &kvv1.ServerHello{
 		Format: wireFormat, ClusterId: "test", NodeId: string(n.id), NowUs: uint64(time.Now().UnixMicro()),
 	}}
 }

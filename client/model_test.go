@@ -132,6 +132,9 @@ func (m *model) split(at shardmap.Slot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	parent := m.shardOf(at)
+	if parent.record.Arc.From == at {
+		return
+	}
 	for i := range parent.replicas {
 		parent.catchUp(i)
 	}
@@ -142,6 +145,10 @@ func (m *model) split(at shardmap.Slot) {
 		child.tables[id] = maps.Clone(table)
 	}
 	parent.record = m.w.record(parent.record.Shard, arc.From, at, epoch)
+	m.tellMap(m.w.theMap().Epoch() + 1)
+	for _, n := range m.w.nodes {
+		n.push(&kvv1.ServerFrame{Map: wire.MapToProto(m.w.theMap())})
+	}
 	for i, r := range parent.replicas {
 		*child.replicas[i] = *r
 		child.replicas[i].data, r.data = make(map[string]modelValue), make(map[string]modelValue)

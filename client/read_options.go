@@ -10,9 +10,23 @@ import (
 // given to is an error of kind ErrInvalid, and nothing is sent.
 type ReadOption interface{ read(p *params) }
 
-// SessionOption configures a read or a write.
+// LevelOption configures a read or a scan.
+type LevelOption interface {
+	ReadOption
+	ScanOption
+}
+
+// PlaceOption configures a read, a scan or a watch.
+type PlaceOption interface {
+	ReadOption
+	ScanOption
+	WatchOption
+}
+
+// SessionOption configures a read, a scan or a write.
 type SessionOption interface {
 	ReadOption
+	ScanOption
 	WriteOption
 }
 
@@ -22,6 +36,9 @@ type paramOption func(p *params)
 
 func (o paramOption) read(p *params)  { o(p) }
 func (o paramOption) write(p *params) { o(p) }
+
+func (o paramOption) scan(c *scanConfig)   { o(&c.params) }
+func (o paramOption) watch(c *watchConfig) { o(&c.params) }
 
 // replicas says which replica a read should be served by.
 type replicas uint8
@@ -34,7 +51,7 @@ const (
 
 // Linearizable is the default level: the read sees every write that was
 // acknowledged, to anybody, before the call.
-func Linearizable() ReadOption {
+func Linearizable() LevelOption {
 	return paramOption(func(p *params) { p.setLevel(kvv1.ReadLevel_READ_LEVEL_LINEARIZABLE) })
 }
 
@@ -42,7 +59,7 @@ func Linearizable() ReadOption {
 // whoever collected it in a session reads their own writes and never goes back in
 // time. It may miss later writes of others. A token of another cluster is
 // ErrBadToken.
-func AtLeast(t Token) ReadOption {
+func AtLeast(t Token) LevelOption {
 	return paramOption(func(p *params) {
 		p.setLevel(kvv1.ReadLevel_READ_LEVEL_SESSION)
 		p.token = t
@@ -51,7 +68,7 @@ func AtLeast(t Token) ReadOption {
 
 // InSession reads like AtLeast the session's token, and the session collects how
 // far the answer has seen.
-func InSession(s *Session) ReadOption {
+func InSession(s *Session) LevelOption {
 	return paramOption(func(p *params) {
 		p.setLevel(kvv1.ReadLevel_READ_LEVEL_SESSION)
 		p.inSession = true
@@ -60,14 +77,14 @@ func InSession(s *Session) ReadOption {
 }
 
 // WithSession makes the session collect how far the answer to a read or a write
-// has seen. It does not change the level of the read.
+// has seen. It does not change the level of a read.
 func WithSession(s *Session) SessionOption {
 	return paramOption(func(p *params) { p.setSession(s) })
 }
 
 // BoundedStale reads what was true at most d before the call: the answer reflects
 // every write acknowledged by then. d is from a microsecond to 100 years.
-func BoundedStale(d time.Duration) ReadOption {
+func BoundedStale(d time.Duration) LevelOption {
 	return paramOption(func(p *params) {
 		p.setLevel(kvv1.ReadLevel_READ_LEVEL_BOUNDED_STALE)
 		if d < time.Microsecond || d > maxDuration {
@@ -79,25 +96,25 @@ func BoundedStale(d time.Duration) ReadOption {
 }
 
 // Any reads whatever the replica that is asked has applied, however old.
-func Any() ReadOption {
+func Any() LevelOption {
 	return paramOption(func(p *params) { p.setLevel(kvv1.ReadLevel_READ_LEVEL_ANY) })
 }
 
 // FromFollower prefers replicas other than the shard's leader, in turn, at any
 // level: a follower serves a linearizable read by asking the leader how far it has
 // to be. When none can serve, the leader is asked.
-func FromFollower() ReadOption {
+func FromFollower() PlaceOption {
 	return paramOption(func(p *params) { p.setReplicas(replicaFollower) })
 }
 
 // Nearest prefers the replica that has been answering this client fastest, at any
 // level, like FromFollower.
-func Nearest() ReadOption {
+func Nearest() PlaceOption {
 	return paramOption(func(p *params) { p.setReplicas(replicaNearest) })
 }
 
 // KeysOnly reads everything but the value.
-func KeysOnly() ReadOption {
+func KeysOnly() PlaceOption {
 	return paramOption(func(p *params) { p.used |= optKeysOnly; p.keysOnly = true })
 }
 

@@ -88,7 +88,7 @@ func (d *driver) settle(c *call) {
 	}
 	if errors.Is(c.last, ErrClosed) {
 		c.doubt = c.doubt || try.event == eventBroken && c.isWrite()
-		d.finish(c, nil, d.failure(c, ErrClosed, nil))
+		d.finish(c, nil, failure(c, ErrClosed, nil))
 		return
 	}
 	r := rules[kverr.KindOf(c.last)]
@@ -133,7 +133,7 @@ func (d *driver) proceed(c *call, r rule) {
 		d.client.counters.redirects.Add(1)
 		c.try.route.refused(refusing, c.try.leader)
 		c.avoid = refusing
-		if d.knowsBetter(c) {
+		if d.client.knowsBetter(c) {
 			d.hop(c)
 		} else {
 			d.wait(c, 0)
@@ -172,8 +172,8 @@ func (d *driver) unreachable(c *call) {
 
 // knowsBetter reports whether the refusal, or news that came with it, names
 // somebody else to ask.
-func (d *driver) knowsBetter(c *call) bool {
-	r := d.client.topology.lookup(c.slot)
+func (k *Client) knowsBetter(c *call) bool {
+	r := k.topology.lookup(c.slot)
 	if r == nil {
 		return false
 	}
@@ -181,7 +181,7 @@ func (d *driver) knowsBetter(c *call) bool {
 		return true
 	}
 	l := r.leader.Load()
-	return l != nil && l.conn != nil && l.conn != c.try.conn && l.conn.usable(d.client.now())
+	return l != nil && l.conn != nil && l.conn != c.try.conn && l.conn.usable(k.now())
 }
 
 // hop tries again at once, as often as is sensible without a pause.
@@ -211,10 +211,10 @@ func (d *driver) renew(c *call) {
 	d.again(c)
 }
 
-func (d *driver) giveUp(c *call, kind error) { d.finish(c, nil, d.failure(c, kind, c.last)) }
+func (d *driver) giveUp(c *call, kind error) { d.finish(c, nil, failure(c, kind, c.last)) }
 
 // failure describes the end of a call without an answer.
-func (d *driver) failure(c *call, kind, cause error) *Error {
+func failure(c *call, kind, cause error) *Error {
 	e := &Error{
 		Op: c.verb.String(), Key: string(c.key), Kind: kind, InDoubt: c.doubt, Attempts: c.attempts,
 		Shard: uint64(c.try.shard), Node: string(c.lastNode.name()), Err: cause,
