@@ -28,13 +28,15 @@ const (
 type call struct {
 	// The request. key is the call's own copy; value is the caller's slice and is
 	// read only until the attempt has been put into a frame.
-	kind     kvv1.OperationKind
+	verb     verb
 	key      []byte
 	value    []byte
 	slot     shardmap.Slot
-	identity identity
-	given    RequestID
+	delta    int64     // of an add
+	txn      *kvv1.Txn // immutable
+	txnBytes int
 	deadline instant
+	params
 
 	// Identity of a numbered write, set when it is put into a frame. notAfter
 	// stays the same for all attempts under one number: with a later one on a
@@ -69,7 +71,7 @@ type call struct {
 	try attempt
 }
 
-func (c *call) isWrite() bool { return c.kind != kvv1.OperationKind_OPERATION_KIND_GET }
+func (c *call) isWrite() bool { return c.verb.isWrite() }
 
 // attempt is one try of a call at one node.
 type attempt struct {

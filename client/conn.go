@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -57,7 +58,9 @@ type conn struct {
 
 	// For readers without the lock; written under it.
 	phase        atomic.Int32
-	suspectUntil atomic.Int64 // instant
+	suspectUntil atomic.Int64                    // instant
+	known        atomic.Pointer[shardmap.NodeID] // node, once it has answered
+	pace         atomic.Int64                    // running mean of its time to answer reads, in ns; 0: none yet
 
 	mu        sync.Mutex
 	node      shardmap.NodeID // who answered; empty before the first hello
@@ -70,6 +73,8 @@ type conn struct {
 	lane      *lane
 	maxFrame  int
 	lastHeard instant
+	service   kvv1.KVClient // for streams beside that of calls; good while ready
+	changed   chan struct{} // closed when the phase changes
 }
 
 func newConn(c *Client, expect shardmap.NodeID, address string) *conn {
@@ -77,10 +82,17 @@ func newConn(c *Client, expect shardmap.NodeID, address string) *conn {
 	n := &conn{
 		client: c, seed: expect == "", endpoint: address, expect: expect, node: expect, addresses: []string{address},
 		kick: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
-		pending: make(map[uint64]*call), maxFrame: defaultMaxFrame,
+		pending: make(map[uint64]*call), maxFrame: defaultMaxFrame, changed: make(chan struct{}),
 	}
 	n.lines.init()
 	return n
+}
+
+// enterLocked changes the phase.
+func (n *conn) enterLocked(p phase) {
+	n.phase.Store(int32(p))
+	close(n.changed)
+	n.changed = make(chan struct{})
 }
 
 func (n *conn) inPhase(p phase) bool { return phase(n.phase.Load()) == p }
@@ -103,10 +115,10 @@ func (n *conn) start() {
 func (n *conn) startLocked() {
 	if !n.client.spawn(n.run) {
 		n.cause = ErrClosed
-		n.phase.Store(int32(phaseClosed))
+		n.enterLocked(phaseClosed)
 		return
 	}
-	n.phase.Store(int32(phaseConnecting))
+	n.enterLocked(phaseConnecting)
 }
 
 func (n *conn) wakeWriterLocked() {
@@ -126,7 +138,7 @@ func (n *conn) moveTo(p phase, cause error, queued event, all bool) {
 	if n.inPhase(phaseClosed) {
 		p, cause = phaseClosed, n.cause
 	}
-	n.phase.Store(int32(p))
+	n.enterLocked(p)
 	n.cause = cause
 	var out ended
 	for l := n.lines.head; l != nil; l = n.lines.head {

@@ -7,19 +7,58 @@
 //
 // # What a caller can rely on
 //
-//	call              when it returns without error                               repeated by itself
-//	Get, GetMany      saw every write acknowledged before the call (linearizable)  always
-//	Put, PutMany,     durable on a majority of the shard's replicas,               under its request id:
-//	Delete            applied exactly once                                         applied at most once
-//	… WithRequestID   the same, also across restarts of the caller                 the same
-//	… WithoutRequestID durable, applied                                            only if certainly not applied
+//	call               when it returns without error                                repeated by itself
+//	Get, GetMany, TTL  saw every write acknowledged before the call (linearizable)  always
+//	Put, PutMany,      durable on a majority of the shard's replicas,               under its request id:
+//	Delete, Add, …     applied exactly once                                         applied at most once
+//	… If…              the same, and the condition held when it was applied         the same
+//	Txn, Batch         the same, for all their keys at one point of history         the same
+//	Scan, Count        of each shard one snapshot, at the level asked for; after an     always, behind the last key
+//	                   interruption a newer one: unchanged keys come exactly once
+//	DeleteRange        every key found is deleted, each by itself                   as Delete
+//	… WithRequestID    the same, also across restarts of the caller                 the same
+//	… WithoutRequestID durable, applied                                             only if certainly not applied
 //
-//	error             the write                                 what to do
-//	InDoubt is false  was not applied and never will be         try again, if Kind is not ErrInvalid
-//	InDoubt is true   may have been applied, or may be yet      read, or repeat under its WithRequestID
+//	error              the write                                 what to do
+//	InDoubt is false   was not applied and never will be         try again, if Kind is not ErrInvalid
+//	InDoubt is true    may have been applied, or may be yet      read, or repeat under its WithRequestID
 //
-// Each key of GetMany and PutMany is a call of its own; they are not a
-// transaction.
+// Each key of GetMany, PutMany and DeleteMany is a call of its own; they are not
+// a transaction. One is made by Txn or Batch, of keys in one slot: such as share
+// the hash tag, which is the part between the first { and the next }.
+//
+// A condition that fails (ErrConditionFailed), a value that is no number
+// (ErrNotANumber) and a sum out of range (ErrOverflow) are decided together with
+// the write: when such an error comes, no attempt was or will be applied, even if
+// the answers to earlier ones were lost.
+//
+// # Read levels
+//
+//	level              the answer reflects
+//	Linearizable()     every write acknowledged, to anybody, before the call; the default
+//	InSession(s),      everything that the session has seen, such as its own writes
+//	AtLeast(token)     and what it read before
+//	BoundedStale(d)    every write acknowledged, to anybody, d before the call
+//	Any()              what the replica that is asked has applied
+//
+// Each of them may be served by the leader, or, with FromFollower or Nearest, by
+// another replica: that chooses the place, not the promise. Item.Served says how it
+// was. A replica that cannot keep the promise refuses or asks the leader; the client
+// goes on to another one within the call's context. A machine that stood still as a
+// whole (a suspended virtual machine) is outside the bound of BoundedStale.
+//
+// # Scans
+//
+// Keys lie in shards by their hash tag, so keys that are neighbours by name usually
+// do not lie together. Prefix("{user17}") is one seek in one shard; a prefix over
+// many slots asks every shard to look for it. ByKey merges the shards' streams,
+// BySlot takes one shard after the other and is cheaper; WithReport tells the cost.
+//
+// # Deadlines
+//
+// A key with a deadline (WithTTL, Expire) is gone when its shard's time has
+// passed it and the expiry was applied, which is an event that a watch sees. Shard
+// time is agreed on by the replicas. It is never early; outages make it late.
 //
 // # Duties of the caller
 //
@@ -54,12 +93,16 @@
 // its oldest open write and its newest hands over to a fresh one. Keys, values
 // and frames are held to the limits that the nodes name. The pauses between
 // attempts grow and are jittered: to half a second for connecting to a node, to a
-// fifth of a second for a call.
+// fifth of a second for a call. A scan holds one page per shard, and beyond that
+// what the flow control of its streams lets through; a loop that stands still stops
+// the nodes, which break off after a while.
 //
 // # Goroutines and locks
 //
 // A connection has two goroutines, one that connects and reads and one that
-// writes; Close waits for all of them. Calls run in their callers' goroutines. The
+// writes; Close waits for all of them. Calls and scans run in their callers'
+// goroutines. Scans have gRPC streams of their own beside that of calls, on the same
+// connection; breaking off their loop ends them. The
 // locks are topology.mu, then conn.mu, then the leaves numbers.mu, shardTime.mu,
 // random.mu and Client.life. None is held while waiting for a channel, a timer or
 // gRPC. Routes are looked up without a lock.

@@ -52,6 +52,11 @@ func newDriver(c *Client, calls []call) *driver {
 
 // run ends every call that is not finished already.
 func (d *driver) run(ctx context.Context) {
+	for _, c := range d.calls {
+		if c.bound() && !c.finished {
+			c.bind(ctx, d.client)
+		}
+	}
 	d.begin(ctx)
 	for d.dispatch(); d.open > 0; d.dispatch() {
 		// The connections themselves end what is under way when the client closes.
@@ -270,7 +275,7 @@ func (d *driver) abandon(cause error) {
 	}
 	for _, c := range d.calls {
 		if !c.finished {
-			d.finish(c, nil, d.failure(c, endKind(cause), c.last))
+			d.finish(c, nil, failure(c, endKind(cause), c.last))
 		}
 	}
 	d.runnable = d.runnable[:0]

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 )
 
 // What can go wrong, for errors.Is. Every error of this package is an *Error of
@@ -17,8 +15,25 @@ var (
 	ErrNotFound = errors.New("key not found")
 	// ErrInvalid: the request can never succeed as it is.
 	ErrInvalid = errors.New("invalid request")
-	// ErrTooLarge: the key or the value is over the limit. It is ErrInvalid too.
-	ErrTooLarge error = tooLargeKind{}
+	// ErrTooLarge: the key, the value or the transaction is over the limit. It is
+	// ErrInvalid too.
+	ErrTooLarge error = invalidKind("too large")
+	// ErrCrossSlot: the keys of a transaction do not share a slot. It is ErrInvalid
+	// too.
+	ErrCrossSlot error = invalidKind("keys in different slots")
+	// ErrBadToken: the token is garbled, of another cluster, or does not say what
+	// it would have to. It is ErrInvalid too.
+	ErrBadToken error = invalidKind("bad token")
+	// ErrConditionFailed: the condition of the write did not hold, and nothing was
+	// changed. The *Error has the key's Version and whether it Exists.
+	ErrConditionFailed = errors.New("condition failed")
+	// ErrNotANumber: an Add met a value that is not a decimal 64-bit number.
+	ErrNotANumber = errors.New("not a number")
+	// ErrOverflow: an Add would leave the range of a 64-bit number.
+	ErrOverflow = errors.New("number overflow")
+	// ErrCompacted: a watch would have to go on from changes that no replica
+	// remembers any more.
+	ErrCompacted = errors.New("changes no longer remembered")
 	// ErrUnavailable: no replica could serve the key within the call's time.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrOverloaded: a bounded queue of the server stayed full.
@@ -46,19 +61,19 @@ var (
 	ErrInternal = errors.New("internal error")
 )
 
-// tooLargeKind is ErrInvalid without saying so twice.
-type tooLargeKind struct{}
+// invalidKind is a sort of ErrInvalid that does not say so twice.
+type invalidKind string
 
-func (tooLargeKind) Error() string { return "too large" }
+func (k invalidKind) Error() string { return string(k) }
 
 // Unwrap returns ErrInvalid.
-func (tooLargeKind) Unwrap() error { return ErrInvalid }
+func (invalidKind) Unwrap() error { return ErrInvalid }
 
 // Error is why a call failed. It tells the truth about writes: InDoubt is false
 // only when the write was certainly not applied and never will be.
 type Error struct {
-	Op   string // "get", "put", "delete" or "open"
-	Key  string // empty for open
+	Op   string // "get", "put", …, or "open"
+	Key  string // empty where there is none, or many
 	Kind error  // one of the sentinels
 	// InDoubt: the write may or may not have been applied. Under WithRequestID it
 	// speaks of this call only, not of earlier ones under the same id.
@@ -70,6 +85,10 @@ type Error struct {
 	Node  string
 	// RetryAfter is when an overloaded or full server would like to be asked again.
 	RetryAfter time.Duration
+	// Exists and Version are the key's, with ErrConditionFailed: what there was
+	// instead of what the condition asked for. Version is 0 when there was no key.
+	Exists  bool
+	Version uint64
 	// Err is the last thing that went wrong, nil when Kind says it all.
 	Err error
 }
@@ -137,16 +156,4 @@ func endKind(cause error) error {
 	default:
 		return ErrTimeout
 	}
-}
-
-func opName(kind kvv1.OperationKind) string {
-	switch kind {
-	case kvv1.OperationKind_OPERATION_KIND_GET:
-		return "get"
-	case kvv1.OperationKind_OPERATION_KIND_PUT:
-		return "put"
-	case kvv1.OperationKind_OPERATION_KIND_DELETE:
-		return "delete"
-	}
-	return kind.String()
 }

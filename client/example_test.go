@@ -66,6 +66,187 @@ func ExampleClient_Delete() {
 	}
 }
 
+func ExampleIfVersion() {
+	var c *client.Client
+	ctx := context.Background()
+	for {
+		item, err := c.Get(ctx, "balance")
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, err = c.Put(ctx, "balance", append(item.Value, '0'), client.IfVersion(item.Version))
+		if !errors.Is(err, client.ErrConditionFailed) {
+			break // done, or an error that is no conflict
+		}
+	}
+}
+
+func ExampleIfAbsent() {
+	var c *client.Client
+	_, err := c.Put(context.Background(), "lock/17", []byte("me"), client.IfAbsent(), client.WithTTL(30*time.Second))
+	var failed *client.Error
+	if errors.Is(err, client.ErrConditionFailed) && errors.As(err, &failed) {
+		fmt.Println("somebody has had it since version", failed.Version)
+	}
+}
+
+func ExampleWithPrevious() {
+	var c *client.Client
+	r, err := c.Put(context.Background(), "hello", []byte("world"), client.WithPrevious())
+	if err == nil && r.Previous != nil {
+		fmt.Printf("replaced %s\n", r.Previous.Value)
+	}
+}
+
+func ExampleClient_Add() {
+	var c *client.Client
+	r, err := c.Add(context.Background(), "visits", 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("visitor number", r.Value)
+}
+
+func ExampleClient_Expire() {
+	var c *client.Client
+	if _, err := c.Expire(context.Background(), "session/17", time.Hour); errors.Is(err, client.ErrNotFound) {
+		fmt.Println("the session is over")
+	}
+}
+
+func ExampleClient_Persist() {
+	var c *client.Client
+	if _, err := c.Persist(context.Background(), "session/17"); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleClient_TTL() {
+	var c *client.Client
+	r, err := c.TTL(context.Background(), "session/17")
+	switch {
+	case err != nil:
+		log.Fatal(err)
+	case r.Limited:
+		fmt.Println("ends in", r.Left)
+	default:
+		fmt.Println("does not end")
+	}
+}
+
+// A session sees its own writes and never goes back in time, wherever its reads
+// are served, also in the next process.
+func ExampleSession() {
+	var c *client.Client
+	ctx := context.Background()
+	s := client.NewSession()
+	if _, err := c.Put(ctx, "cart", []byte("eggs"), client.WithSession(s)); err != nil {
+		log.Fatal(err)
+	}
+	item, err := c.Get(ctx, "cart", client.InSession(s), client.FromFollower())
+	fmt.Println(item.Value, err)
+	header := s.Token().String() // travels, for instance in a header
+
+	token, err := client.ParseToken(header)
+	if err != nil {
+		log.Fatal(err)
+	}
+	item, err = c.Get(ctx, "cart", client.AtLeast(token), client.Nearest())
+	fmt.Println(item.Value, item.Served.By, err)
+}
+
+func ExampleBoundedStale() {
+	var c *client.Client
+	item, err := c.Get(context.Background(), "price", client.BoundedStale(5*time.Second), client.FromFollower())
+	fmt.Println(item.Value, err)
+}
+
+func ExampleIfNotVersion() {
+	var c *client.Client
+	mine := client.Item{Key: "page", Value: []byte("…"), Version: 1234}
+	item, err := c.Get(context.Background(), mine.Key, client.IfNotVersion(mine.Version))
+	if err == nil && !item.NotModified {
+		mine = item
+	}
+}
+
+func ExampleParseToken() {
+	_, err := client.ParseToken("c29tZXRoaW5nIGVsc2U")
+	fmt.Println(errors.Is(err, client.ErrBadToken))
+	// Output: true
+}
+
+func ExampleClient_Scan() {
+	var c *client.Client
+	for item, err := range c.Scan(context.Background(), client.Prefix("{user17}/"), client.Limit(100)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s = %s\n", item.Key, item.Value)
+	}
+}
+
+// What a scan cost, and where a watch can go on from.
+func ExampleWithReport() {
+	var c *client.Client
+	var report client.ScanReport
+	for _, err := range c.Scan(context.Background(), client.All(), client.BySlot(), client.KeysOnly(), client.WithReport(&report)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(report.Items, report.Examined, report.Token())
+}
+
+func ExampleClient_Count() {
+	var c *client.Client
+	n, err := c.Count(context.Background(), client.Range("2026-01", "2026-02"))
+	fmt.Println(n, err)
+}
+
+func ExampleClient_DeleteRange() {
+	var c *client.Client
+	n, err := c.DeleteRange(context.Background(), client.Prefix("tmp/"), func(p client.DeleteProgress) {
+		fmt.Printf("%.0f %%\n", 100*p.Fraction)
+	})
+	fmt.Println(n, err)
+}
+
+func ExampleClient_Txn() {
+	var c *client.Client
+	r, err := c.Txn().
+		If(client.ValueIs("{acct7}state", []byte("open")), client.VersionIs("{acct7}owner", 1234)).
+		Then(client.OpAdd("{acct7}balance", -100), client.OpAdd("{acct7}reserved", 100)).
+		Else(client.OpGet("{acct7}state")).
+		Commit(context.Background())
+	switch {
+	case err != nil:
+		log.Fatal(err)
+	case r.Succeeded:
+		fmt.Println("left:", r.Results[0].Number)
+	case !r.ResultsLost:
+		fmt.Printf("the account is %s\n", r.Results[0].Value)
+	}
+}
+
+func ExampleClient_Batch() {
+	var c *client.Client
+	_, err := c.Batch(context.Background(),
+		client.OpPut("{user17}mail", []byte("a@example.org")),
+		client.OpDelete("{user17}unconfirmed"),
+	)
+	if errors.Is(err, client.ErrCrossSlot) {
+		log.Fatal("the keys lack a common {hash tag}: ", err)
+	}
+}
+
+func ExampleClient_DeleteMany() {
+	var c *client.Client
+	if _, err := c.DeleteMany(context.Background(), []string{"a", "b"}); err != nil {
+		log.Fatal(err)
+	}
+}
+
 func ExampleClient_GetMany() {
 	var c *client.Client
 	results, err := c.GetMany(context.Background(), []string{"a", "b"})

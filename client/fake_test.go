@@ -24,13 +24,18 @@ const (
 	opGet    = kvv1.OperationKind_OPERATION_KIND_GET
 	opPut    = kvv1.OperationKind_OPERATION_KIND_PUT
 	opDelete = kvv1.OperationKind_OPERATION_KIND_DELETE
+	opAdd    = kvv1.OperationKind_OPERATION_KIND_ADD
+	opExpire = kvv1.OperationKind_OPERATION_KIND_EXPIRE
+	opTxn    = kvv1.OperationKind_OPERATION_KIND_TXN
 )
 
 // world is an in-memory network of scripted nodes, for use in one bubble.
 type world struct {
 	t     *testing.T
 	nodes []*fakeNode // n1 is nodes[0]
-	m     *shardmap.Map
+
+	mu *sync.Mutex
+	m  *shardmap.Map
 }
 
 // fakeNode speaks the wire contract and leaves every decision to its script.
@@ -51,6 +56,9 @@ type fakeNode struct {
 	first func() *kvv1.ServerFrame
 	// serve is called for each operation; nil means no answer (yet).
 	serve func(s *fakeSession, op *kvv1.Operation) *kvv1.Answer
+	// scan and watch serve the streams of their own; nil: there are none.
+	scan  func(n *fakeNode, r *kvv1.ScanRequest, st grpc.ServerStreamingServer[kvv1.ScanPage]) error
+	watch func(n *fakeNode, r *kvv1.WatchRequest, st grpc.ServerStreamingServer[kvv1.WatchFrame]) error
 }
 
 // fakeSession is one stream as the node sees it.
@@ -66,7 +74,7 @@ type fakeSession struct {
 // newWorld starts n nodes; every one holds a replica of shard 2, which owns all
 // slots, and answers success.
 func newWorld(t *testing.T, n int) *world {
-	w := &world{t: t}
+	w := &world{t: t, mu: new(sync.Mutex)}
 	for i := 1; i <= n; i++ {
 		node := &fakeNode{world: w, id: nodeID(i), addr: fmt.Sprintf("n%d:7400", i)}
 		node.serve = func(_ *fakeSession, op *kvv1.Operation) *kvv1.Answer { return success(op) }
@@ -102,7 +110,15 @@ func (w *world) setMap(epoch uint64, records ...shardmap.Record) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.m = m
+}
+
+func (w *world) theMap() *shardmap.Map {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.m
 }
 
 func (w *world) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -237,7 +253,7 @@ func (n *fakeNode) push(f *kvv1.ServerFrame) {
 
 // helloFrame is what a sound node says first.
 func (n *fakeNode) helloFrame() *kvv1.ServerFrame {
-	return &kvv1.ServerFrame{Map: wire.MapToProto(n.world.m), Hello: &kvv1.ServerHello{
+	return &kvv1.ServerFrame{Map: wire.MapToProto(n.world.theMap()), Hello: &kvv1.ServerHello{
 		Format: wireFormat, ClusterId: "test", NodeId: string(n.id), NowUs: uint64(time.Now().UnixMicro()),
 	}}
 }
@@ -270,6 +286,22 @@ func (f *fakeService) Stream(st grpc.BidiStreamingServer[kvv1.ClientFrame, kvv1.
 	delete(n.sessions, s)
 	n.mu.Unlock()
 	return err
+}
+
+func (f *fakeService) Scan(r *kvv1.ScanRequest, st grpc.ServerStreamingServer[kvv1.ScanPage]) error {
+	f.node.waitThawed()
+	if f.node.scan == nil {
+		return f.UnimplementedKVServer.Scan(r, st)
+	}
+	return f.node.scan(f.node, r, st)
+}
+
+func (f *fakeService) Watch(r *kvv1.WatchRequest, st grpc.ServerStreamingServer[kvv1.WatchFrame]) error {
+	f.node.waitThawed()
+	if f.node.watch == nil {
+		return f.UnimplementedKVServer.Watch(r, st)
+	}
+	return f.node.watch(f.node, r, st)
 }
 
 func (s *fakeSession) read() {

@@ -8,12 +8,13 @@ const (
 	// maxFrameOperations bounds a frame beside its bytes.
 	maxFrameOperations = 1024
 	// operationOverhead is the most that an operation takes on the wire beside
-	// its key and value: eight numbers of up to 11 bytes, two 18-byte ids, tags.
-	operationOverhead = 160
+	// its key, value and transaction: fourteen numbers of up to 12 bytes, an 18-byte
+	// id, seven small ones, and the lengths.
+	operationOverhead = 240
 )
 
 // frameCost is an upper bound of a call's bytes in a frame.
-func frameCost(c *call) int { return operationOverhead + len(c.key) + len(c.value) }
+func frameCost(c *call) int { return operationOverhead + len(c.key) + len(c.value) + c.txnBytes }
 
 // take builds the next frame from the lines: as much as fits the frame and the
 // bounds of what may be in flight, from each line in turn. It returns nil when
@@ -99,14 +100,20 @@ type frameBuilder struct {
 func (b *frameBuilder) add(i int, c *call, own *lane) *kvv1.Operation {
 	op := &b.operations[i]
 	op.Id = c.try.id
-	op.Kind = c.kind
+	op.Kind = verbs[c.verb].kind
 	op.Key = b.copy(c.key)
 	op.Shard, op.ArcEpoch = uint64(c.try.shard), c.try.arcEpoch
 	op.TimeLeftUs = max(1, micros(c.deadline-b.now)) // 0 would mean the node's default
 	if !c.isWrite() {
+		op.KeysOnly = c.verb == verbTTL || c.keysOnly
+		op.Level, op.MinVersion, op.MaxAgeUs = c.level, c.minVersion, c.maxAge
+		op.AnyReplica, op.IfNotVersion = c.replicas != replicaLeader, c.ifNotVersion
 		return op
 	}
 	op.Value = b.copy(c.value)
+	op.Condition, op.IfVersion = c.condition, c.ifVersion
+	op.Expiry, op.TtlUs = c.expiry, c.ttl
+	op.Delta, op.Txn, op.WantPrevious = c.delta, c.txn, c.previous
 	switch c.identity {
 	case identityNumbered:
 		op.Number, op.NotAfterUs = c.ticket.number, c.notAfter

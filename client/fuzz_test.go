@@ -61,7 +61,7 @@ func FuzzServerFrame(f *testing.F) {
 			}
 		}
 		var one call
-		one.fill(c, opGet, "a", nil)
+		one.fill(c, verbGet, "a", nil)
 		c.topology.pick(&one, c.now())
 	})
 }

@@ -100,13 +100,17 @@ func (n *conn) evict(shard shardmap.ShardID) {
 	n.mu.Lock()
 	var out ended
 	if l := n.lines.byShard[shard]; l != nil {
-		for c := l.queue.head; c != nil; c = l.queue.head {
-			n.lines.remove(c)
-			out.add(c, eventRerouted, nil)
+		for c := l.queue.head; c != nil; {
+			next := c.try.next
+			if c.replicas == replicaLeader {
+				n.lines.remove(c)
+				out.add(c, eventRerouted, nil)
+			}
+			c = next
 		}
 	}
 	for id, c := range n.pending {
-		if c.try.shard == shard && !(c.identity == identityNone && c.isWrite()) {
+		if c.try.shard == shard && c.replicas == replicaLeader && !(c.identity == identityNone && c.isWrite()) {
 			delete(n.pending, id)
 			n.lines.discharge(c)
 			out.add(c, eventBroken, errLeaderMoved)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"time"
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 )
@@ -13,32 +14,52 @@ type Item struct {
 	// Version of the write that produced the value. Versions rise per key and are
 	// below 2^53.
 	Version uint64
+	// Expires is the value's deadline in shard time; zero when it has none.
+	Expires time.Time
+	// NotModified: the value has the version that IfNotVersion named; it is not
+	// repeated here.
+	NotModified bool
+	// Served tells where the answer came from.
+	Served Served
 }
 
 // PutResult tells about a put that was applied.
 type PutResult struct {
 	Version  uint64 // of the write
 	Repeated bool   // an earlier try under the same id had been applied; this is its answer
+	// Previous is what the write replaced, with WithPrevious; nil when there was
+	// nothing, or when PreviousLost.
+	Previous *Item
+	// PreviousLost: the answer is Repeated, and the previous value was too large
+	// for the shard to remember it.
+	PreviousLost bool
 }
 
 // DeleteResult tells about a delete that was applied, be there a value or not.
 type DeleteResult struct {
-	Version  uint64
-	Repeated bool
+	Version      uint64
+	Repeated     bool
+	Previous     *Item // as in PutResult
+	PreviousLost bool
 }
 
-// Get reads a key. The read is linearizable: it sees every write that was
-// acknowledged, to anybody, before the call. Without a value the error is
-// ErrNotFound.
-func (c *Client) Get(ctx context.Context, key string, _ ...ReadOption) (Item, error) {
+// Get reads a key. Unless an option chooses another level the read is
+// linearizable: it sees every write that was acknowledged, to anybody, before the
+// call. Without a value the error is ErrNotFound, and the item says only how it
+// was Served.
+func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Item, error) {
 	d := c.driver()
 	defer c.release(d)
-	one := d.request(kvv1.OperationKind_OPERATION_KIND_GET, key, nil, nil)
+	one := &d.single[0]
+	for _, opt := range opts {
+		opt.read(&one.params)
+	}
+	one.fill(c, verbGet, key, nil)
 	d.run(ctx)
 	if one.err != nil {
 		return Item{}, one.err
 	}
-	return item(key, one.answer)
+	return one.item(key)
 }
 
 // Put writes a key and returns when the write is durable on a majority of its
@@ -47,32 +68,64 @@ func (c *Client) Get(ctx context.Context, key string, _ ...ReadOption) (Item, er
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...WriteOption) (PutResult, error) {
 	d := c.driver()
 	defer c.release(d)
-	one := d.request(kvv1.OperationKind_OPERATION_KIND_PUT, key, value, opts)
+	one := d.write(verbPut, key, value, opts)
 	d.run(ctx)
 	if one.err != nil {
 		return PutResult{}, one.err
 	}
-	return PutResult{Version: one.answer.GetVersion(), Repeated: one.answer.GetRepeated()}, nil
+	return PutResult(one.written()), nil
 }
 
 // Delete removes a key, in every other respect like Put. Deleting a key without
-// a value succeeds.
+// a value succeeds, unless IfPresent or IfVersion asks for one.
 func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (DeleteResult, error) {
 	d := c.driver()
 	defer c.release(d)
-	one := d.request(kvv1.OperationKind_OPERATION_KIND_DELETE, key, nil, opts)
+	one := d.write(verbDelete, key, nil, opts)
 	d.run(ctx)
 	if one.err != nil {
 		return DeleteResult{}, one.err
 	}
-	return DeleteResult{Version: one.answer.GetVersion(), Repeated: one.answer.GetRepeated()}, nil
+	return one.written(), nil
 }
 
-func item(key string, a *kvv1.Answer) (Item, error) {
-	if !a.GetFound() {
-		return Item{}, &Error{Op: "get", Key: key, Kind: ErrNotFound}
+// written reads the answer of a put or delete.
+func (c *call) written() DeleteResult {
+	a := c.answer
+	return DeleteResult{
+		Version: a.GetVersion(), Repeated: a.GetRepeated(),
+		Previous: previousItem(string(c.key), a.GetPrevious()), PreviousLost: c.previous && a.GetDetailDropped(),
 	}
-	return Item{Key: key, Value: a.GetValue(), Version: a.GetVersion()}, nil
+}
+
+func previousItem(key string, p *kvv1.Previous) *Item {
+	if !p.GetFound() {
+		return nil
+	}
+	return &Item{Key: key, Value: p.GetValue(), Version: p.GetVersion(), Expires: shardInstant(p.GetExpiresUs())}
+}
+
+func (c *call) item(key string) (Item, error) {
+	a := c.answer
+	if !a.GetFound() {
+		return Item{Key: key, Served: c.served()}, c.notFound(key)
+	}
+	return Item{
+		Key: key, Value: a.GetValue(), Version: a.GetVersion(), Expires: shardInstant(a.GetExpiresUs()),
+		NotModified: a.GetNotModified(), Served: c.served(),
+	}, nil
+}
+
+func (c *call) notFound(key string) *Error {
+	return &Error{Op: c.verb.String(), Key: key, Kind: ErrNotFound}
+}
+
+// shardInstant is a shard time as other programs write times; 0 is the zero time.
+func shardInstant(us uint64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(us))
 }
 
 // driver borrows a driver for one call.
@@ -88,26 +141,31 @@ func (c *Client) release(d *driver) {
 	c.drivers.Put(d)
 }
 
-// request fills in the single call of a pooled driver. A request that is
-// invalid has ended before it began.
-func (d *driver) request(kind kvv1.OperationKind, key string, value []byte, opts []WriteOption) *call {
+// write fills in the single call of a pooled driver. A request that is invalid
+// has ended before it began.
+func (d *driver) write(v verb, key string, value []byte, opts []WriteOption) *call {
 	one := &d.single[0]
 	for _, opt := range opts {
-		opt(one)
+		opt.write(&one.params)
 	}
-	one.fill(d.client, kind, key, value)
+	one.fill(d.client, v, key, value)
 	return one
 }
 
-func (c *call) fill(client *Client, kind kvv1.OperationKind, key string, value []byte) {
-	c.kind, c.value = kind, value
-	err := client.limits.check(kind, key, value)
-	if err == nil && c.identity == identityGiven && c.given.IsZero() {
-		err = invalid(opName(kind), key, "the request id is the zero value: use NewRequestID")
+func (c *call) fill(client *Client, v verb, key string, value []byte) {
+	c.verb, c.value = v, value
+	err := client.limits.check(v, key, value)
+	if err == nil && (c.used != 0 || c.flaw != "") {
+		if flaw := c.params.check(v); flaw != "" {
+			err = invalid(v.String(), key, "%s", flaw)
+		}
 	}
 	if err != nil {
-		c.finished, c.err = true, err
+		c.fail(err)
 		return
 	}
 	c.key = append(c.key[:0], key...)
 }
+
+// fail ends a call before it began.
+func (c *call) fail(err *Error) { c.finished, c.err = true, err }

@@ -16,11 +16,12 @@ const (
 
 // limits are the sizes the servers enforce, by the latest hello. Refusing early
 // saves sending a megabyte to learn that it is too much.
-type limits struct{ key, value atomic.Int64 }
+type limits struct{ key, value, frame atomic.Int64 }
 
 func (l *limits) init() {
 	l.key.Store(defaultMaxKey)
 	l.value.Store(defaultMaxValue)
+	l.frame.Store(defaultMaxFrame)
 }
 
 func (l *limits) hello(h *kvv1.ServerHello) {
@@ -30,21 +31,24 @@ func (l *limits) hello(h *kvv1.ServerHello) {
 	if n := h.GetMaxValueBytes(); n > 0 {
 		l.value.Store(int64(n))
 	}
+	if n := h.GetMaxFrameBytes(); n > 0 {
+		l.frame.Store(int64(n))
+	}
 }
 
 // check returns nil, or why the request can never succeed.
-func (l *limits) check(kind kvv1.OperationKind, key string, value []byte) error {
+func (l *limits) check(v verb, key string, value []byte) *Error {
 	switch maxKey, maxValue := l.key.Load(), l.value.Load(); {
 	case key == "":
-		return invalid(opName(kind), "", "the key is empty; a key has 1 to %d bytes", maxKey)
+		return invalid(v.String(), "", "the key is empty; a key has 1 to %d bytes", maxKey)
 	case int64(len(key)) > maxKey:
-		return tooLarge(kind, key, "the key has %d bytes, the limit is %d", len(key), maxKey)
+		return tooLarge(v, key, "the key has %d bytes, the limit is %d", len(key), maxKey)
 	case int64(len(value)) > maxValue:
-		return tooLarge(kind, key, "the value has %d bytes, the limit is %d", len(value), maxValue)
+		return tooLarge(v, key, "the value has %d bytes, the limit is %d", len(value), maxValue)
 	}
 	return nil
 }
 
-func tooLarge(kind kvv1.OperationKind, key, format string, args ...any) *Error {
-	return &Error{Op: opName(kind), Key: key, Kind: ErrTooLarge, Err: fmt.Errorf(format, args...)}
+func tooLarge(v verb, key, format string, args ...any) *Error {
+	return &Error{Op: v.String(), Key: key, Kind: ErrTooLarge, Err: fmt.Errorf(format, args...)}
 }

@@ -128,7 +128,7 @@ func (ls *lines) turn(l *line) {
 
 // cost is what a call will be charged with.
 func (ls *lines) cost(c *call) int {
-	cost := callOverhead + len(c.key) + len(c.value)
+	cost := callOverhead + len(c.key) + len(c.value) + c.txnBytes
 	if !c.isWrite() {
 		cost += ls.estimate
 	}

@@ -1,10 +1,6 @@
 package client
 
-import (
-	"context"
-
-	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
-)
+import "context"
 
 // KV is a key and the value to put there.
 type KV struct {
@@ -18,20 +14,28 @@ type GetResult struct {
 	Err  error // ErrNotFound when the key has no value
 }
 
-// WriteResult is one key's part of PutMany.
+// WriteResult is one key's part of PutMany and DeleteMany.
 type WriteResult struct {
-	Version uint64
-	Err     error
+	Version      uint64
+	Repeated     bool
+	Previous     *Item // as in PutResult
+	PreviousLost bool
+	Err          error
 }
 
 // GetMany reads keys and returns a result for each, in order. Every read is
 // linearizable by itself; together they are not one snapshot. The error is nil
 // when every key has an answer, be it ErrNotFound, and otherwise that of one key
 // without.
-func (c *Client) GetMany(ctx context.Context, keys []string) ([]GetResult, error) {
+func (c *Client) GetMany(ctx context.Context, keys []string, opts ...ReadOption) ([]GetResult, error) {
+	var asked params
+	for _, opt := range opts {
+		opt.read(&asked)
+	}
 	calls := make([]call, len(keys))
 	for i, key := range keys {
-		calls[i].fill(c, kvv1.OperationKind_OPERATION_KIND_GET, key, nil)
+		calls[i].params = asked
+		calls[i].fill(c, verbGet, key, nil)
 	}
 	newDriver(c, calls).run(ctx)
 	results := make([]GetResult, len(keys))
@@ -40,24 +44,55 @@ func (c *Client) GetMany(ctx context.Context, keys []string) ([]GetResult, error
 			results[i].Err = calls[i].err
 			continue
 		}
-		results[i].Item, results[i].Err = item(keys[i], calls[i].answer)
+		results[i].Item, results[i].Err = calls[i].item(keys[i])
 	}
 	return results, worst(calls)
 }
 
 // PutMany writes pairs and returns a result for each, in order. Every write is
 // applied once or not at all, each by itself; two to the same key have no order.
-// The error is nil when every write was applied. Otherwise it is that of one
-// which was not, of one in doubt if there is any.
-func (c *Client) PutMany(ctx context.Context, pairs []KV) ([]WriteResult, error) {
+// Options hold for each of them; WithRequestID is refused, since an id names one
+// write. The error is nil when every write was applied. Otherwise it is that of
+// one which was not, of one in doubt if there is any.
+func (c *Client) PutMany(ctx context.Context, pairs []KV, opts ...WriteOption) ([]WriteResult, error) {
 	calls := make([]call, len(pairs))
+	asked := writeMany(opts)
 	for i, kv := range pairs {
-		calls[i].fill(c, kvv1.OperationKind_OPERATION_KIND_PUT, kv.Key, kv.Value)
+		calls[i].params = asked
+		calls[i].fill(c, verbPut, kv.Key, kv.Value)
 	}
+	return c.finishMany(ctx, calls)
+}
+
+// DeleteMany removes keys, in every other respect like PutMany.
+func (c *Client) DeleteMany(ctx context.Context, keys []string, opts ...WriteOption) ([]WriteResult, error) {
+	calls := make([]call, len(keys))
+	asked := writeMany(opts)
+	for i, key := range keys {
+		calls[i].params = asked
+		calls[i].fill(c, verbDelete, key, nil)
+	}
+	return c.finishMany(ctx, calls)
+}
+
+func writeMany(opts []WriteOption) (asked params) {
+	for _, opt := range opts {
+		opt.write(&asked)
+	}
+	if asked.identity == identityGiven {
+		asked.spoil("a request id names one write: give each key a call of its own")
+	}
+	return asked
+}
+
+func (c *Client) finishMany(ctx context.Context, calls []call) ([]WriteResult, error) {
 	newDriver(c, calls).run(ctx)
-	results := make([]WriteResult, len(pairs))
+	results := make([]WriteResult, len(calls))
 	for i := range calls {
-		results[i] = WriteResult{Version: calls[i].answer.GetVersion(), Err: calls[i].err}
+		if results[i].Err = calls[i].err; calls[i].err == nil {
+			w := calls[i].written()
+			results[i] = WriteResult{Version: w.Version, Repeated: w.Repeated, Previous: w.Previous, PreviousLost: w.PreviousLost}
+		}
 	}
 	return results, worst(calls)
 }

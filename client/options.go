@@ -99,22 +99,3 @@ func WithDialer(dial func(ctx context.Context, address string) (net.Conn, error)
 func WithDialOptions(opts ...grpc.DialOption) Option {
 	return func(c *config) { c.dialOptions = append(c.dialOptions, opts...) }
 }
-
-// ReadOption configures one read. There is none yet: reads are linearizable.
-type ReadOption func(*call)
-
-// WriteOption configures one write.
-type WriteOption func(*call)
-
-// WithRequestID gives the write an identity that outlives this client: repeated
-// under the same id, even by another process, it takes effect at most once. The
-// write must be the same each time; another one under a used id is answered
-// with the first one's answer.
-func WithRequestID(id RequestID) WriteOption {
-	return func(c *call) { c.given, c.identity = id, identityGiven }
-}
-
-// WithoutRequestID sends the write without an identity, which saves the shards
-// remembering it. It is tried again only when it was certainly not applied; in
-// doubt it fails with ErrInDoubt.
-func WithoutRequestID() WriteOption { return func(c *call) { c.identity = identityNone } }

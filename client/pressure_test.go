@@ -171,8 +171,8 @@ func TestFrameIsACopy(t *testing.T) {
 	n.lane = c.numbers.lane()
 	value := []byte("before")
 	var one call
-	one.fill(c, opPut, "key", value)
-	WithRequestID(RequestID{client: [16]byte{7}, notAfter: 1})(&one)
+	one.fill(c, verbPut, "key", value)
+	WithRequestID(RequestID{client: [16]byte{7}, notAfter: 1}).write(&one.params)
 	var batch callQueue
 	batch.push(&one)
 	if err := n.submit(&batch, c.now()); err != nil {

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"time"
+
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/shardmap"
@@ -67,9 +69,11 @@ func (n *conn) news(f *kvv1.ServerFrame) (moved []move) {
 // waits for any more is dropped.
 func (n *conn) complete(answers []*kvv1.Answer) {
 	var version uint64
+	var pace time.Duration
 	out := make(ended, 0, len(answers))
 	n.mu.Lock()
-	n.lastHeard = n.client.now()
+	now := n.client.now()
+	n.lastHeard = now
 	n.suspectUntil.Store(0)
 	reads, largest := false, 0
 	for _, a := range answers {
@@ -80,6 +84,9 @@ func (n *conn) complete(answers []*kvv1.Answer) {
 		}
 		delete(n.pending, a.GetId())
 		n.lines.discharge(c)
+		if !c.isWrite() {
+			pace = now - c.try.at
+		}
 		c.try.answer = a
 		if !c.isWrite() && a.GetError() == nil {
 			reads, largest = true, max(largest, len(a.GetValue()))
@@ -91,6 +98,20 @@ func (n *conn) complete(answers []*kvv1.Answer) {
 	}
 	n.wakeWriterLocked()
 	n.mu.Unlock()
+	n.keepPace(pace)
 	n.client.shardTime.saw(version)
 	out.deliver()
+}
+
+// keepPace takes one read's time to answer into the mean; 0 is none. Only the
+// reader does so.
+func (n *conn) keepPace(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	const weight = 8
+	if mean := n.pace.Load(); mean != 0 {
+		d = time.Duration(mean + (int64(d)-mean)/weight)
+	}
+	n.pace.Store(max(1, int64(d)))
 }

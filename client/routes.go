@@ -48,6 +48,11 @@ func (t *topology) pick(c *call, now instant) *conn {
 		return t.pickAny(c, now)
 	}
 	c.try.shard, c.try.arcEpoch = r.record.Shard, r.record.ArcEpoch
+	if c.replicas != replicaLeader {
+		if n := t.pickReplica(r, c, now); n != nil {
+			return n
+		}
+	}
 	c.try.leader = r.leader.Load()
 	if l := c.try.leader; l != nil && l.conn != nil && l.conn != c.avoid && l.conn.usable(now) {
 		return l.conn
@@ -99,12 +104,80 @@ func (t *topology) pickAny(c *call, now instant) *conn {
 	return choose(all, c, now)
 }
 
+// reach is where the slots from the beginning of an arc stop following a route.
+func (t *topology) reach(r *route, arc shardmap.Arc) shardmap.Slot {
+	to := arc.From + 1
+	for to < arc.To && t.lookup(to) == r {
+		to++
+	}
+	return to
+}
+
+// reachBack is where the slots that follow a route up to the end of an arc begin.
+func (t *topology) reachBack(r *route, arc shardmap.Arc) shardmap.Slot {
+	from := arc.To - 1
+	for from > arc.From && t.lookup(from-1) == r {
+		from--
+	}
+	return from
+}
+
+// replicas are the nodes that could serve a shard's watch.
+func (r *route) replicas() []*conn {
+	if r == nil {
+		return nil
+	}
+	return r.conns
+}
+
 // candidates is the number of nodes that could serve the slot.
 func (t *topology) candidates(s shardmap.Slot) int {
 	if r := t.lookup(s); r != nil {
 		return len(r.conns)
 	}
 	return len(*t.everyone.Load())
+}
+
+// exploreEach is how often a read that wants the nearest replica asks another
+// one, whose pace may have changed: once in so many.
+const exploreEach = 64
+
+// pickReplica chooses the replica that a read prefers. It returns nil when the
+// leader should be asked: when no other is usable, or when each had its chance.
+func (t *topology) pickReplica(r *route, c *call, now instant) *conn {
+	if c.attempts >= len(r.conns) {
+		return nil
+	}
+	if c.turn == 0 {
+		c.turn = int(t.turns.Add(1) % 1e9)
+	}
+	var leader *conn
+	if c.replicas == replicaFollower {
+		leader = r.recent.Load()
+		if l := r.leader.Load(); l != nil && l.conn != nil {
+			leader = l.conn
+		}
+	}
+	var room [8]*conn
+	fit := room[:0]
+	for _, n := range r.conns {
+		if n != leader && n != c.avoid && n.usable(now) {
+			fit = append(fit, n)
+		}
+	}
+	if len(fit) == 0 {
+		return nil
+	}
+	best := fit[c.turn%len(fit)]
+	if c.replicas == replicaNearest && c.turn%exploreEach != 0 {
+		for _, n := range fit { // 0, for one that was never asked, is the fastest of all
+			if n.pace.Load() < best.pace.Load() {
+				best = n
+			}
+		}
+	}
+	c.turn++
+	return best
 }
 
 // causes says why each node could not be reached.

@@ -226,7 +226,7 @@ func TestPushedMapIsAdoptedWhenNewer(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.setMap(3, w.record(2, 0, 8000, 2), w.record(3, 8000, shardmap.Slots, 2))
-		w.nodes[0].push(&kvv1.ServerFrame{Map: wire.MapToProto(w.m)})
+		w.nodes[0].push(&kvv1.ServerFrame{Map: wire.MapToProto(w.theMap())})
 		time.Sleep(time.Second)
 		key := keyIn(8000, shardmap.Slots)
 		for _, n := range w.nodes {
@@ -269,9 +269,9 @@ func TestBadNewsIsIgnored(t *testing.T) {
 		if _, err := c.Put(ctx, "a", nil); err != nil {
 			t.Fatal(err)
 		}
-		other := wire.MapToProto(w.m)
+		other := wire.MapToProto(w.theMap())
 		other.Epoch, other.ClusterId = 9, "another"
-		broken := wire.MapToProto(w.m)
+		broken := wire.MapToProto(w.theMap())
 		broken.Epoch, broken.Shards[0].Arc.To = 9, 0
 		for _, f := range []*kvv1.ServerFrame{
 			{}, {Map: other}, {Map: broken},

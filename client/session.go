@@ -86,7 +86,8 @@ func (n *conn) session() (reached bool, err error) {
 	impatience := time.AfterFunc(helloTimeout, func() { cancel(errNoHello) })
 	defer impatience.Stop()
 
-	st, err := kvv1.NewKVClient(cc).Stream(ctx)
+	service := kvv1.NewKVClient(cc)
+	st, err := service.Stream(ctx)
 	if err != nil {
 		return false, sessionError(ctx, address, err)
 	}
@@ -107,7 +108,7 @@ func (n *conn) session() (reached bool, err error) {
 	}
 	n.client.counters.connections.Add(1)
 	defer n.client.counters.connections.Add(-1)
-	n.ready(first.GetHello(), lane)
+	n.ready(first.GetHello(), lane, service)
 
 	written := make(chan struct{})
 	go func() {
@@ -132,13 +133,14 @@ func (n *conn) nextAddress() string {
 }
 
 // ready opens the connection for sending.
-func (n *conn) ready(h *kvv1.ServerHello, lane *lane) {
+func (n *conn) ready(h *kvv1.ServerHello, lane *lane, service kvv1.KVClient) {
 	now := n.client.now()
 	n.client.counters.connects.Add(1)
 	n.client.log.LogAttrs(n.ctx, slog.LevelDebug, "connected", slog.String("node", h.GetNodeId()))
 	n.mu.Lock()
 	n.node = shardmap.NodeID(h.GetNodeId())
-	n.lane = lane
+	n.known.Store(new(n.node))
+	n.lane, n.service = lane, service
 	n.maxFrame = defaultMaxFrame
 	if m := h.GetMaxFrameBytes(); m > 0 {
 		n.maxFrame = int(m)
@@ -147,7 +149,7 @@ func (n *conn) ready(h *kvv1.ServerHello, lane *lane) {
 	n.suspectUntil.Store(0)
 	n.parked = false
 	if !n.inPhase(phaseClosed) {
-		n.phase.Store(int32(phaseReady))
+		n.enterLocked(phaseReady)
 	}
 	// Calls that came before there was a map can now go to the right node.
 	var out ended

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/api/wire"
 	"github.com/ringfort/ringfort/internal/kverr"
 )
@@ -30,9 +31,11 @@ type rule struct {
 	is      error // the sentinel, if it is the last word
 	next    step
 	unknown bool // the attempt may have been applied
+	decided bool // at apply, under the request id: no attempt was or will be applied
 }
 
-// rules has every kind of kverr. A kind from a newer server arrives as
+// rules has every kind of kverr, and is the one place where kinds become
+// sentinels. A kind from a newer server arrives as
 // OutcomeUnknown.
 var rules = map[kverr.Kind]rule{
 	kverr.Invalid:        {is: ErrInvalid, next: stepGiveUp},
@@ -53,14 +56,24 @@ var rules = map[kverr.Kind]rule{
 	kverr.Internal:       {is: ErrInternal, next: stepGiveUp},
 	kverr.Conflict:       {is: ErrInternal, next: stepGiveUp},
 	kverr.NoSpace:        {is: ErrNoSpace, next: stepTell},
+	kverr.CondFailed:     {is: ErrConditionFailed, next: stepGiveUp, decided: true},
+	kverr.CrossSlot:      {is: ErrCrossSlot, next: stepGiveUp},
+	kverr.Compacted:      {is: ErrCompacted, next: stepGiveUp},
+	kverr.NotANumber:     {is: ErrNotANumber, next: stepGiveUp, decided: true},
+	kverr.Overflow:       {is: ErrOverflow, next: stepGiveUp, decided: true},
 }
 
 // settle decides what follows the end of an attempt.
 func (d *driver) settle(c *call) {
 	try := &c.try
 	c.lastNode = try.conn
+	if try.event == eventAnswered && c.session != nil {
+		c.note(d.client, try.answer)
+	}
 	if try.event == eventAnswered && try.answer.GetError() == nil {
-		try.route.served(try.conn)
+		if by := try.answer.GetServedBy(); by <= kvv1.ServedBy_SERVED_BY_LEADER {
+			try.route.served(try.conn)
+		}
 		d.finish(c, try.answer, nil)
 		return
 	}
@@ -75,14 +88,14 @@ func (d *driver) settle(c *call) {
 	}
 	if errors.Is(c.last, ErrClosed) {
 		c.doubt = c.doubt || try.event == eventBroken && c.isWrite()
-		d.finish(c, nil, d.failure(c, ErrClosed, nil))
+		d.finish(c, nil, failure(c, ErrClosed, nil))
 		return
 	}
 	r := rules[kverr.KindOf(c.last)]
 	if try.event != eventAnswered {
 		r = rule{is: ErrUnavailable, next: stepElsewhere, unknown: try.event == eventBroken}
 	}
-	c.doubt = c.doubt || r.unknown && c.isWrite()
+	c.doubt = (c.doubt || r.unknown && c.isWrite()) && !r.decided
 	if c.doubt && c.identity == identityNone {
 		d.giveUp(c, ErrInDoubt)
 		return
@@ -120,7 +133,7 @@ func (d *driver) proceed(c *call, r rule) {
 		d.client.counters.redirects.Add(1)
 		c.try.route.refused(refusing, c.try.leader)
 		c.avoid = refusing
-		if d.knowsBetter(c) {
+		if d.client.knowsBetter(c) {
 			d.hop(c)
 		} else {
 			d.wait(c, 0)
@@ -159,8 +172,8 @@ func (d *driver) unreachable(c *call) {
 
 // knowsBetter reports whether the refusal, or news that came with it, names
 // somebody else to ask.
-func (d *driver) knowsBetter(c *call) bool {
-	r := d.client.topology.lookup(c.slot)
+func (k *Client) knowsBetter(c *call) bool {
+	r := k.topology.lookup(c.slot)
 	if r == nil {
 		return false
 	}
@@ -168,7 +181,7 @@ func (d *driver) knowsBetter(c *call) bool {
 		return true
 	}
 	l := r.leader.Load()
-	return l != nil && l.conn != nil && l.conn != c.try.conn && l.conn.usable(d.client.now())
+	return l != nil && l.conn != nil && l.conn != c.try.conn && l.conn.usable(k.now())
 }
 
 // hop tries again at once, as often as is sensible without a pause.
@@ -198,13 +211,16 @@ func (d *driver) renew(c *call) {
 	d.again(c)
 }
 
-func (d *driver) giveUp(c *call, kind error) { d.finish(c, nil, d.failure(c, kind, c.last)) }
+func (d *driver) giveUp(c *call, kind error) { d.finish(c, nil, failure(c, kind, c.last)) }
 
 // failure describes the end of a call without an answer.
-func (d *driver) failure(c *call, kind, cause error) *Error {
+func failure(c *call, kind, cause error) *Error {
 	e := &Error{
-		Op: opName(c.kind), Key: string(c.key), Kind: kind, InDoubt: c.doubt, Attempts: c.attempts,
+		Op: c.verb.String(), Key: string(c.key), Kind: kind, InDoubt: c.doubt, Attempts: c.attempts,
 		Shard: uint64(c.try.shard), Node: string(c.lastNode.name()), Err: cause,
+	}
+	if kind == ErrConditionFailed {
+		e.Exists, e.Version = c.try.answer.GetFound(), c.try.answer.GetVersion()
 	}
 	var ke *kverr.Error
 	if errors.As(cause, &ke) {

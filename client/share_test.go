@@ -17,7 +17,7 @@ func (w *world) twoShards() {
 }
 
 // keysOf makes n keys of one of two shards.
-func keysOf(shard shardmap.ShardID, n int) []string {
+func keysOfShard(shard shardmap.ShardID, n int) []string {
 	keys := make([]string, 0, n)
 	for i := 0; len(keys) < n; i++ {
 		key := fmt.Sprint("k", i)
@@ -51,10 +51,10 @@ func TestP8_ADeafShardLeavesRoom(t *testing.T) {
 				c := w.open("n1:7400", WithBlock())
 				value := make([]byte, size)
 				stuck, quick := make([]KV, 10_000), make([]KV, 3000)
-				for i, key := range keysOf(2, len(stuck)) {
+				for i, key := range keysOfShard(2, len(stuck)) {
 					stuck[i] = KV{key, value}
 				}
-				for i, key := range keysOf(3, len(quick)) {
+				for i, key := range keysOfShard(3, len(quick)) {
 					quick[i] = KV{key, value}
 				}
 				ctx, cancel := context.WithCancel(context.Background())
@@ -113,20 +113,20 @@ func TestP8_ReadsAreChargedWithWhatTheyBring(t *testing.T) {
 			return a
 		}))
 		c := w.open("n1:7400", WithBlock())
-		if _, err := c.Get(context.Background(), keysOf(3, 1)[0]); err != nil {
+		if _, err := c.Get(context.Background(), keysOfShard(3, 1)[0]); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error)
 		go func() {
-			_, err := c.GetMany(ctx, keysOf(2, 1000))
+			_, err := c.GetMany(ctx, keysOfShard(2, 1000))
 			done <- err
 		}()
 		time.Sleep(100 * time.Millisecond)
 		if got := len(w.nodes[0].operations()); got < 30 || got > 33 {
 			t.Errorf("%d reads were sent to a shard that may have 8 MiB, at 256 KiB each", got)
 		}
-		if _, err := c.Get(within(t, time.Second), keysOf(3, 1)[0]); err != nil {
+		if _, err := c.Get(within(t, time.Second), keysOfShard(3, 1)[0]); err != nil {
 			t.Error(err)
 		}
 		cancel()
@@ -141,7 +141,7 @@ func TestLinesTakeTurns(t *testing.T) {
 	ls.init()
 	calls := make([]call, 12)
 	for i := range calls {
-		calls[i].kind, calls[i].key = opPut, []byte{byte(i)}
+		calls[i].verb, calls[i].key = verbPut, []byte{byte(i)}
 		calls[i].try.shard = 2
 		if i >= 9 {
 			calls[i].try.shard = 3

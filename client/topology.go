@@ -21,6 +21,7 @@ type topology struct {
 	slots    [shardmap.Slots]atomic.Pointer[route]
 	everyone atomic.Pointer[[]*conn] // seeds, then the other nodes
 	mapEpoch atomic.Uint64           // of current
+	turns    atomic.Uint64           // where reads begin to go round the replicas
 
 	mu        sync.Mutex // taken before a connection's; never held while waiting
 	clusterID string

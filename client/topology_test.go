@@ -41,7 +41,7 @@ func TestNodeMovesToAnotherAddress(t *testing.T) {
 		w.nodes[1].move("moved:1")
 		w.nodes[1].up()
 		w.setMap(2, w.record(2, 0, shardmap.Slots, 1))
-		w.nodes[0].push(&kvv1.ServerFrame{Map: wire.MapToProto(w.m)})
+		w.nodes[0].push(&kvv1.ServerFrame{Map: wire.MapToProto(w.theMap())})
 		began := time.Now()
 		if _, err := c.Put(ctx, "a", nil); err != nil || time.Since(began) > time.Second {
 			t.Fatal(err, time.Since(began))
@@ -140,7 +140,7 @@ func TestMergedShardIsForgotten(t *testing.T) {
 		w.setMap(1, w.record(2, 0, 8000, 1), w.record(3, 8000, shardmap.Slots, 1))
 		c := w.open("n1:7400", WithBlock())
 		w.setMap(2, w.record(2, 0, shardmap.Slots, 2))
-		w.nodes[0].push(&kvv1.ServerFrame{Map: wire.MapToProto(w.m)})
+		w.nodes[0].push(&kvv1.ServerFrame{Map: wire.MapToProto(w.theMap())})
 		time.Sleep(time.Second)
 		c.topology.mu.Lock()
 		known := len(c.topology.routes)
@@ -161,7 +161,7 @@ func TestMergedShardIsForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.setMap(3, w.record(2, 0, shardmap.Slots, 2))
-		w.nodes[0].push(&kvv1.ServerFrame{Map: wire.MapToProto(w.m)})
+		w.nodes[0].push(&kvv1.ServerFrame{Map: wire.MapToProto(w.theMap())})
 		time.Sleep(time.Second)
 		if r := c.topology.lookup(9000); r.record.Shard != 4 || c.Stats().MapEpoch != 3 {
 			t.Fatalf("an older record came back: %+v", r.record)
