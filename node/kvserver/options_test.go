@@ -35,13 +35,13 @@ func TestLimitsFit(t *testing.T) {
 	if l := s.Limits(); l.MaxFrameBytes < MaxValueCeiling || l.MaxInFlightBytes < l.MaxFrameBytes {
 		t.Errorf("limits %+v", l)
 	}
-	if _, err := New(opts(Limits{MaxHeldBytes: 8 << 20})); err != nil {
+	if _, err := New(opts(Limits{MaxHeldBytes: 16 << 20})); err != nil {
 		t.Errorf("all may hold what one stream may: %v", err)
 	}
 	for name, l := range map[string]Limits{
 		"frame below one operation": {MaxFrameBytes: 1 << 20},
 		"frame above one write":     {MaxFrameBytes: 12 << 20},
-		"all below one stream":      {MaxHeldBytes: 8<<20 - 1},
+		"all below one stream":      {MaxHeldBytes: 16<<20 - 1},
 	} {
 		if _, err := New(opts(l)); err == nil {
 			t.Errorf("%s: accepted", name)
