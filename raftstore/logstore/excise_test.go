@@ -65,3 +65,13 @@ func TestSweepTakesNothingAlongWhenAReadFails(t *testing.T) {
 		}
 	})
 }
+
+// Delete-only compactions cut no table in two: Pebble takes the rest of a table whose
+// blocks it cannot read for empty, and the sweeper reads them first.
+func TestDeleteOnlyCompactionsCutNoTable(t *testing.T) {
+	d := mustOpen(t, options(t, vfs.NewMem()))
+	defer mustClose(t, d)
+	if may := d.pebbleOptions().Experimental.EnableDeleteOnlyCompactionExcises; may != nil && may() {
+		t.Error("they may")
+	}
+}
