@@ -33,7 +33,8 @@ type Group struct {
 	queue   *writeQueue
 	waiters *waiters
 	reads   *readBacklog
-	landed  chan struct{} // capacity 1: a proposal left the table
+	known   atomic.Pointer[knownIndex] // how far the shard is known to be
+	landed  chan struct{}              // capacity 1: a proposal left the table
 
 	observations chan raft.Observation
 	elected      chan struct{} // capacity 1: a tenure began

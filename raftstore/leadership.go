@@ -25,8 +25,9 @@ const (
 type tenure struct {
 	term  uint64
 	ready atomic.Bool
-	over  chan struct{} // closed when it ends
-	clock shardClock    // the lead goroutine's alone
+	over  chan struct{}              // closed when it ends
+	clock shardClock                 // the lead goroutine's alone
+	shown atomic.Pointer[shardClock] // a copy of it, as of its last round
 }
 
 func wantedObservation(o *raft.Observation) bool {
@@ -115,7 +116,7 @@ func (g *Group) endTenure(t *tenure) {
 	close(t.over)
 	g.queue.close(g.notServing())
 	g.waiters.deposed(t.term, time.Now().Add(deposedGrace))
-	g.reads.fail(g.notServing())
+	g.reads.deposed(g.notServing())
 }
 
 func (g *Group) notServing() error {

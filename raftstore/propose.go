@@ -211,6 +211,8 @@ func (g *Group) stamp(t *tenure) (uint64, bool) {
 			return 0, false
 		}
 		t.clock.step(g.view.Load().time, clocks, voters, clk.WallMicros(), clk.Mono())
+		shown := t.clock
+		t.shown.Store(&shown)
 	}
 }
 
@@ -218,4 +220,21 @@ func (g *Group) stamp(t *tenure) (uint64, bool) {
 func (g *Group) proposalLeft(p *proposal) {
 	g.queue.release(p.calls)
 	signal(g.landed)
+}
+
+// shardNow is shard time as far as this replica can tell: a leader's runs on
+// between entries, everybody else's is that of the last entry applied.
+func (g *Group) shardNow() uint64 {
+	applied := g.view.Load().time
+	t := g.tenure.Load()
+	if t == nil || !t.ready.Load() {
+		return applied
+	}
+	if shown := t.shown.Load(); shown != nil {
+		c, clk := *shown, g.store.opts.Clock
+		if now, ok := c.stamp(clk.WallMicros(), clk.Mono()); ok {
+			return max(applied, now)
+		}
+	}
+	return applied
 }

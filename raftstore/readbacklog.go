@@ -8,7 +8,8 @@ import (
 )
 
 // readBacklog is the reads of one group that wait: for the next confirm round,
-// in one, or for their index to be applied.
+// in one, for the leader's index, or for something to be applied. Each is in open
+// from its admission to its answer, and in at most one of the other places.
 type readBacklog struct {
 	maxKeys int
 	node    *nodeBound // of all shards together; nil for none
@@ -17,8 +18,9 @@ type readBacklog struct {
 		sync.Mutex
 		keys    int
 		open    map[*readCall]struct{}
-		pending []*readCall // for the next round
+		pending []*readCall // for the next confirm round
 		parked  []parkedReads
+		lagging map[*readCall]*time.Timer // session reads that wait for their version
 		closed  error
 	}
 }
@@ -32,27 +34,40 @@ type parkedReads struct {
 func newReadBacklog(maxKeys int) *readBacklog {
 	b := &readBacklog{maxKeys: maxKeys}
 	b.mu.open = make(map[*readCall]struct{})
+	b.mu.lagging = make(map[*readCall]*time.Timer)
 	return b
 }
 
-func (b *readBacklog) add(c *readCall) error {
+// admit takes a read on, or refuses it for a bound.
+func (b *readBacklog) admit(c *readCall) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.mu.closed != nil {
 		return b.mu.closed
 	}
-	if b.mu.keys > 0 && b.mu.keys+len(c.Keys) > b.maxKeys {
+	weight := c.weight()
+	if b.mu.keys > 0 && b.mu.keys+weight > b.maxKeys {
 		return &kverr.Error{Kind: kverr.Overloaded, RetryAfter: overloadedRetry,
 			Message: "too many reads wait for the shard; try again shortly"}
 	}
-	if !b.node.take(len(c.Keys), 0, b.mu.keys, 0) {
+	if !b.node.take(weight, 0, b.mu.keys, 0) {
 		return &kverr.Error{Kind: kverr.Overloaded, RetryAfter: nodeFullRetry,
 			Message: "too many reads wait on this node, or for this shard; try again shortly"}
 	}
-	b.mu.keys += len(c.Keys)
+	b.mu.keys += weight
 	b.mu.open[c] = struct{}{}
-	b.mu.pending = append(b.mu.pending, c)
 	return nil
+}
+
+// pend has an admitted read join the next confirm round. From here on it ends with
+// the tenure.
+func (b *readBacklog) pend(c *readCall) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, open := b.mu.open[c]; open {
+		c.led = true
+		b.mu.pending = append(b.mu.pending, c)
+	}
 }
 
 // takePending hands the waiting reads to a round (R3: its readers are fixed now).
@@ -94,14 +109,47 @@ func (b *readBacklog) park(index uint64, calls []*readCall) {
 	b.mu.parked = append(b.mu.parked, parkedReads{index, calls})
 }
 
-// reached takes out the confirmed reads whose index is applied.
-func (b *readBacklog) reached(applied uint64) []*readCall {
+// lag keeps an admitted session read until its version is applied; late is called
+// when that has not come by itself within patience.
+func (b *readBacklog) lag(c *readCall, patience time.Duration, late func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.mu.parked) == 0 {
-		return nil
+	if _, open := b.mu.open[c]; open {
+		b.mu.lagging[c] = time.AfterFunc(patience, late)
 	}
+}
+
+// leaveLag reports whether the read still waited for its version. Then it is the
+// caller's to bring on.
+func (b *readBacklog) leaveLag(c *readCall) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, lagging := b.mu.lagging[c]
+	b.unlagLocked(c)
+	return lagging
+}
+
+func (b *readBacklog) unlagLocked(c *readCall) {
+	if timer, lagging := b.mu.lagging[c]; lagging {
+		timer.Stop()
+		delete(b.mu.lagging, c)
+	}
+}
+
+// reached takes out the reads that the applied index or version lets run.
+func (b *readBacklog) reached(applied, version uint64) []*readCall {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var calls []*readCall
+	for c := range b.mu.lagging {
+		if c.MinVersion <= version {
+			b.unlagLocked(c)
+			calls = append(calls, c)
+		}
+	}
+	if len(b.mu.parked) == 0 {
+		return calls
+	}
 	rest := b.mu.parked[:0]
 	for _, p := range b.mu.parked {
 		if p.index <= applied {
@@ -120,17 +168,23 @@ func (b *readBacklog) gone(calls ...*readCall) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range calls {
-		if _, open := b.mu.open[c]; open {
-			delete(b.mu.open, c)
-			b.mu.keys -= len(c.Keys)
-			b.node.give(len(c.Keys), 0)
-		}
+		b.goneLocked(c)
 	}
 }
 
-// fail refuses every read that is not being executed.
-func (b *readBacklog) fail(err error) {
-	b.refuse(err, func(*readCall) bool { return true })
+func (b *readBacklog) goneLocked(c *readCall) {
+	if _, open := b.mu.open[c]; open {
+		delete(b.mu.open, c)
+		b.unlagLocked(c)
+		b.mu.keys -= c.weight()
+		b.node.give(c.weight(), 0)
+	}
+}
+
+// deposed refuses the reads that this replica took on as the leader and that are
+// not being executed.
+func (b *readBacklog) deposed(err error) {
+	b.refuse(err, func(c *readCall) bool { return c.led })
 }
 
 // expire refuses the reads past their deadline; late says why, for a reader
@@ -156,9 +210,7 @@ func (b *readBacklog) refuse(err error, which func(*readCall) bool) {
 	for c := range b.mu.open {
 		if which(c) && c.move(phaseWaiting, phaseBusy) {
 			gone = append(gone, c)
-			delete(b.mu.open, c)
-			b.mu.keys -= len(c.Keys)
-			b.node.give(len(c.Keys), 0)
+			b.goneLocked(c)
 		}
 	}
 	b.mu.Unlock()
@@ -167,9 +219,10 @@ func (b *readBacklog) refuse(err error, which func(*readCall) bool) {
 	}
 }
 
+// close refuses every read that is not being executed, and all that come.
 func (b *readBacklog) close(err error) {
 	b.mu.Lock()
 	b.mu.closed = err
 	b.mu.Unlock()
-	b.fail(err)
+	b.refuse(err, func(*readCall) bool { return true })
 }

@@ -58,6 +58,8 @@ type Store struct {
 		entriesProposed, writesProposed, readRounds, readsConfirmed, electionsWon, overloaded atomic.Uint64
 		termChanges, groupRestarts                                                            atomic.Uint64
 		stuckTransfers, commitStalls, wedgedFollowers, laggingReplicas                        atomic.Uint64
+
+		reads [numServed]atomic.Uint64 // keys
 	}
 	dead     atomic.Bool   // Fatal was called: nothing may be acknowledged any more
 	died     chan struct{} // closed then
@@ -240,6 +242,9 @@ func (s *Store) Counters() Counters {
 		LogBytes:        log.Bytes,
 		ReadRounds:      s.counters.readRounds.Load(),
 		ReadsConfirmed:  s.counters.readsConfirmed.Load(),
+		ReadsByLeader:   s.counters.reads[ByLeader].Load(),
+		ReadsByFollower: s.counters.reads[ByFollower].Load(),
+		ReadsByReplica:  s.counters.reads[ByReplica].Load(),
 		ElectionsWon:    s.counters.electionsWon.Load(),
 		Overloaded:      s.counters.overloaded.Load(),
 		TermChanges:     s.counters.termChanges.Load(),

@@ -2,6 +2,7 @@ package kvserver
 
 import (
 	"context"
+	"math"
 	"time"
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
@@ -60,7 +61,7 @@ func (s *Server) dispatch(ctx context.Context, p *plan, in part) {
 			p.refuse(i, err, redirect{shard: shardmap.ShardID(op.Shard), slot: slot})
 			continue
 		}
-		t.add(i, op.Kind, deadline)
+		t.add(i, op, deadline)
 	}
 	for i := range p.targets {
 		withhold(p, &p.targets[i], in)
@@ -98,8 +99,8 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 	switch op.Kind {
 	case kvv1.OperationKind_OPERATION_KIND_GET:
 		verb = VerbGet
-		if op.Level != kvv1.ReadLevel_READ_LEVEL_LINEARIZABLE {
-			return kverr.New(kverr.Invalid, "read level %d is not known to this node", op.Level)
+		if err := checkLevel(op.Level, op.MaxAgeUs); err != nil {
+			return err
 		}
 	case kvv1.OperationKind_OPERATION_KIND_PUT:
 		verb = VerbPut
@@ -154,4 +155,18 @@ func (c *caller) request(op *kvv1.Operation) state.RequestID {
 		id.Client, id.LowestOpen = state.ClientID(op.ClientId), op.LowestOpen
 	}
 	return id
+}
+
+// maxAgeMicros is the longest age that a read may ask for: what fits a duration.
+const maxAgeMicros = uint64(math.MaxInt64 / time.Microsecond)
+
+// checkLevel refuses what no read can mean.
+func checkLevel(level kvv1.ReadLevel, ageMicros uint64) error {
+	switch {
+	case level < 0 || level > kvv1.ReadLevel_READ_LEVEL_ANY:
+		return kverr.New(kverr.Invalid, "read level %d is not known to this node", level)
+	case ageMicros > maxAgeMicros:
+		return kverr.New(kverr.Invalid, "max_age_us is %d, which is no age", ageMicros)
+	}
+	return nil
 }

@@ -141,6 +141,10 @@ func (g *fakeGroup) Get(r *raftstore.Read) {
 	}
 	version := g.version
 	g.mu.Unlock()
+	r.Served = raftstore.ByLeader
+	if r.Level != raftstore.Linearizable {
+		r.Served = raftstore.ByReplica
+	}
 	r.Done(values, version, nil)
 }
 

@@ -36,7 +36,7 @@ func opOf(kind kvv1.OperationKind) Op {
 }
 
 // numResults is one for each kverr.Kind; kverr.None is success.
-const numResults = 17
+const numResults = 22
 
 // measures count answers where they are made: once per batch for what went well,
 // once per operation for what did not.

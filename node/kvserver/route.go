@@ -5,6 +5,7 @@ import (
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
@@ -18,11 +19,18 @@ type plan struct {
 
 // target is one shard with a local replica.
 type target struct {
-	shard         shardmap.ShardID
-	group         Group
-	record        shardmap.Record // as this node had applied it when the part came
-	writes, reads []int32
-	deadline      time.Time // the latest of its operations'
+	shard    shardmap.ShardID
+	group    Group
+	record   shardmap.Record // as this node had applied it when the part came
+	writes   []int32
+	reads    []readClass
+	deadline time.Time // the latest of its operations'
+}
+
+// readClass is reads that one raftstore.Read can serve.
+type readClass struct {
+	spec raftstore.ReadSpec
+	ops  []int32
 }
 
 // refusal is an operation that goes nowhere.
@@ -39,15 +47,57 @@ func (p *plan) refuse(index int, err error, r redirect) {
 // add books an operation. The batch works until the last of its callers gives
 // up: one that gives up earlier has left by its own clock, and cutting the others
 // short for it would turn their answers into unknown outcomes.
-func (t *target) add(index int, kind kvv1.OperationKind, deadline time.Time) {
-	if kind == kvv1.OperationKind_OPERATION_KIND_GET {
-		t.reads = append(t.reads, int32(index))
+func (t *target) add(index int, op *kvv1.Operation, deadline time.Time) {
+	if op.Kind == kvv1.OperationKind_OPERATION_KIND_GET {
+		c := t.classOf(op)
+		c.ops = append(c.ops, int32(index))
 	} else {
 		t.writes = append(t.writes, int32(index))
 	}
 	if deadline.After(t.deadline) {
 		t.deadline = deadline
 	}
+}
+
+// classOf is where a read goes along. One that asks for less than its class is
+// served like the others (K2): at the newest version and the shortest age.
+func (t *target) classOf(op *kvv1.Operation) *readClass {
+	want := specOf(op)
+	for i := range t.reads {
+		c := &t.reads[i]
+		if c.spec.Level == want.Level && c.spec.AnyReplica == want.AnyReplica {
+			c.spec.MinVersion = max(c.spec.MinVersion, want.MinVersion)
+			c.spec.MaxAge = min(c.spec.MaxAge, want.MaxAge)
+			return c
+		}
+	}
+	n := len(t.reads)
+	if n < cap(t.reads) {
+		t.reads = t.reads[:n+1]
+	} else {
+		t.reads = append(t.reads, readClass{})
+	}
+	c := &t.reads[n]
+	*c = readClass{spec: want, ops: c.ops[:0]}
+	return c
+}
+
+// specOf is what a get that passed check asks for.
+func specOf(op *kvv1.Operation) raftstore.ReadSpec {
+	return readSpec(op.Level, op.MinVersion, op.MaxAgeUs, op.AnyReplica)
+}
+
+// readSpec keeps of a request what belongs to its level.
+func readSpec(level kvv1.ReadLevel, minVersion, maxAgeMicros uint64, anyReplica bool) raftstore.ReadSpec {
+	switch level {
+	case kvv1.ReadLevel_READ_LEVEL_SESSION:
+		return raftstore.ReadSpec{Level: raftstore.Session, MinVersion: minVersion}
+	case kvv1.ReadLevel_READ_LEVEL_BOUNDED_STALE:
+		return raftstore.ReadSpec{Level: raftstore.BoundedStale, MaxAge: time.Duration(maxAgeMicros) * time.Microsecond}
+	case kvv1.ReadLevel_READ_LEVEL_ANY:
+		return raftstore.ReadSpec{Level: raftstore.Any}
+	}
+	return raftstore.ReadSpec{AnyReplica: anyReplica}
 }
 
 // withhold refuses the writes that the leader's disk has no room for, one by one:
