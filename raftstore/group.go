@@ -152,6 +152,7 @@ func (g *Group) stopSaying(why error) error {
 	g.queue.close(why)
 	g.waiters.abandon()
 	g.reads.close(why)
+	g.store.views.endOf(g, why)
 	return err
 }
 

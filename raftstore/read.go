@@ -127,9 +127,17 @@ func (g *Group) run(calls []*readCall) {
 func (g *Group) execute(calls []*readCall) {
 	ready := calls[:0]
 	for _, c := range calls {
-		if c.move(phaseWaiting, phaseBusy) {
-			ready = append(ready, c)
+		if !c.move(phaseWaiting, phaseBusy) {
+			continue
 		}
+		if len(c.Keys) == 0 { // it wants to know only that it may be served now
+			c.Served = c.served()
+			c.move(phaseBusy, phaseAnswered)
+			g.reads.gone(c)
+			c.Done(nil, 0, nil)
+			continue
+		}
+		ready = append(ready, c)
 	}
 	if len(ready) == 0 {
 		return

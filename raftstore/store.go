@@ -42,6 +42,7 @@ type Store struct {
 
 	confirmer *confirmer
 	readers   *readPool
+	views     *views
 	flusher   *flusher
 	inspector *inspector
 	source    *snapshot.Source  // of what is sent to peers
@@ -106,6 +107,7 @@ func Open(o Options) (*Store, error) {
 	s.verifier = newVerifier(s)
 	s.confirmer = newConfirmer(s)
 	s.readers = newReadPool(o.ReadWorkers)
+	s.views = newViews(o.MaxViews)
 	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run} {
 		s.loops.Go(loop)
 	}
@@ -245,6 +247,7 @@ func (s *Store) Counters() Counters {
 		ReadsByLeader:   s.counters.reads[ByLeader].Load(),
 		ReadsByFollower: s.counters.reads[ByFollower].Load(),
 		ReadsByReplica:  s.counters.reads[ByReplica].Load(),
+		Views:           s.views.count(),
 		ElectionsWon:    s.counters.electionsWon.Load(),
 		Overloaded:      s.counters.overloaded.Load(),
 		TermChanges:     s.counters.termChanges.Load(),
@@ -277,6 +280,7 @@ func (s *Store) sweep() {
 					s.confirmer.enqueue(g)
 				}
 			}
+			s.views.sweep(now)
 		}
 	}
 }
@@ -338,6 +342,7 @@ func (s *Store) Stop(ctx context.Context) error {
 	}
 	s.confirmer.close()
 	s.readers.close()
+	s.views.close()
 	s.verifier.close()
 	if !s.dead.Load() {
 		err = errors.Join(err, s.lastFlush(ctx))

@@ -143,6 +143,7 @@ type Counters struct {
 	ReadsConfirmed  uint64 // reads they released
 	// ReadsBy* are the keys read, by how it was known that they are new enough.
 	ReadsByLeader, ReadsByFollower, ReadsByReplica uint64
+	Views                                          int // open now
 	ElectionsWon                                   uint64
 	TermChanges                                    uint64 // seen by replicas here, of any role
 	GroupRestarts                                  uint64 // replicas restarted in place, whatever for
