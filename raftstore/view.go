@@ -39,12 +39,7 @@ const (
 // old, is closed under its owner, who is told Unavailable at the next use and may
 // open another. Safe for concurrent use, though uses wait for each other.
 type View struct {
-	Record  shardmap.Record
-	Version uint64 // the shard's last version in it
-	// ShardTime is by what deadlines are due: on a leader its clock's, elsewhere that
-	// of the last entry applied.
-	ShardTime uint64
-	Served    ServedBy
+	ViewInfo
 
 	group  *Group
 	opened time.Time
@@ -65,7 +60,7 @@ func (g *Group) View(ctx context.Context, spec ReadSpec) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{group: g, Served: served, opened: time.Now()}
+	v := &View{ViewInfo: ViewInfo{Served: served}, group: g, opened: time.Now()}
 	v.mu.used = v.opened
 	if err := g.store.views.admit(v); err != nil {
 		g.store.counters.overloaded.Add(1)
@@ -83,6 +78,19 @@ func (g *Group) View(ctx context.Context, spec ReadSpec) (*View, error) {
 	}
 	return v, nil
 }
+
+// ViewInfo is what a view is a view of.
+type ViewInfo struct {
+	Record  shardmap.Record
+	Version uint64 // the shard's last version in it
+	// ShardTime is by what deadlines are due: on a leader its clock's, elsewhere that
+	// of the last entry applied.
+	ShardTime uint64
+	Served    ServedBy
+}
+
+// Info says what the view is a view of.
+func (v *View) Info() ViewInfo { return v.ViewInfo }
 
 // openAttempts is how often a view is opened again because the replica was being
 // replaced meanwhile.

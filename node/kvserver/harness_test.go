@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +77,8 @@ type fakeGroup struct {
 
 	onWrite func(*raftstore.Write) // replaces the default; runs without the lock
 	onRead  func(*raftstore.Read)
+	onView  func(raftstore.ReadSpec) error
+	views   atomic.Int64
 	writes  []int // operations per Write
 	reads   []int // keys per Read
 }
