@@ -1,7 +1,10 @@
 package node
 
 import (
+	"context"
+
 	"github.com/ringfort/ringfort/node/kvserver"
+	"github.com/ringfort/ringfort/raftstore"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -20,7 +23,7 @@ func (s dataShards) Group(id shardmap.ShardID) (kvserver.Group, bool) {
 		return nil, false
 	}
 	g, ok := s.n.group(id)
-	return g, ok
+	return dataGroup{g}, ok
 }
 
 // LocalFor implements kvserver.Shards. The map only says where to look first; the
@@ -28,7 +31,7 @@ func (s dataShards) Group(id shardmap.ShardID) (kvserver.Group, bool) {
 func (s dataShards) LocalFor(slot shardmap.Slot) (kvserver.Group, bool) {
 	if rec, ok := s.Map().Lookup(slot); ok && rec.Shard != shardmap.SystemShard {
 		if g, ok := s.n.group(rec.Shard); ok && g.Record().Arc.Contains(slot) {
-			return g, true
+			return dataGroup{g}, true
 		}
 	}
 	store := s.n.store.Load()
@@ -37,8 +40,20 @@ func (s dataShards) LocalFor(slot shardmap.Slot) (kvserver.Group, bool) {
 	}
 	for _, g := range store.Groups() {
 		if g.Shard() != shardmap.SystemShard && g.Record().Arc.Contains(slot) {
-			return g, true
+			return dataGroup{g}, true
 		}
 	}
 	return nil, false
+}
+
+// dataGroup is a replica as clients' operations use it.
+type dataGroup struct{ *raftstore.Group }
+
+// View implements kvserver.Group.
+func (g dataGroup) View(ctx context.Context, spec raftstore.ReadSpec) (kvserver.View, error) {
+	v, err := g.Group.View(ctx, spec)
+	if err != nil {
+		return nil, err // without a typed nil
+	}
+	return v, nil
 }

@@ -107,7 +107,7 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 		g.waiters.landed(c.id, c.results, v.version)
 	}
 	g.waiters.passed(term)
-	g.run(g.reads.reached(v.applied))
+	g.run(g.reached())
 	if g.store.opts.Events.Applied != nil && v.record.Shard == shardmap.SystemShard {
 		g.store.opts.Events.Applied(g.shard)
 	}

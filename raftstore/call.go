@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"sync/atomic"
-	"time"
 
 	"github.com/ringfort/ringfort/raftstore/state"
 )
@@ -46,7 +45,23 @@ func (c *writeCall) answer(results []state.Result, version uint64) {
 type readCall struct {
 	*Read
 	phase atomic.Int32
-	since time.Time
+	// led: a confirm round of this replica proves it. Guarded by the backlog's lock
+	// until the read runs.
+	led bool
+	// repeated: the expiry of due keys was seen to, so that what is still due is
+	// answered as it is.
+	repeated bool
+}
+
+// weight is what the read counts in the backlog.
+func (c *readCall) weight() int { return max(1, len(c.Keys)) }
+
+// served is how the read was proven.
+func (c *readCall) served() ServedBy {
+	if c.led {
+		return ByLeader
+	}
+	return ByReplica
 }
 
 func (c *readCall) move(from, to int32) bool { return c.phase.CompareAndSwap(from, to) }

@@ -162,7 +162,8 @@ func (c *confirmer) begin() *round {
 			c.postpone(g, clocks[g]) // more brings them when that round is decided
 			continue
 		}
-		m := &roundMember{group: g, reads: g.reads.takePending(), clocks: clocks[g]}
+		began := c.store.opts.Clock.Boot()
+		m := &roundMember{group: g, began: began, reads: g.reads.takePending(), clocks: clocks[g]}
 		if len(m.reads) == 0 && len(m.clocks) == 0 {
 			continue
 		}

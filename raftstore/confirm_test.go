@@ -131,14 +131,16 @@ func TestR3_LateReadersWaitForTheNextRound(t *testing.T) {
 		conf.mu.groups = map[*Group]struct{}{}
 		conf.mu.clocks = map[*Group][]chan<- clockAnswer{}
 		conf.mu.rtt = map[shardmap.NodeID]time.Duration{}
-		if err := g.reads.add(early); err != nil {
+		if err := g.reads.admit(early); err != nil {
 			t.Fatal(err)
 		}
+		g.reads.pend(early)
 		conf.enqueue(g)
 		r := conf.begin()
-		if err := g.reads.add(late); err != nil {
+		if err := g.reads.admit(late); err != nil {
 			t.Fatal(err)
 		}
+		g.reads.pend(late)
 		conf.enqueue(g)
 		conf.ask(r, r.firstWave(conf.order()))
 		<-r.finished

@@ -157,3 +157,37 @@ func TestDueKeysAreSweptByALaterLeader(t *testing.T) {
 		c.agree(2)
 	})
 }
+
+// A leader's linearizable read does not wait for its turn to notice that a key is
+// due; a read of what is applied shows the key until its expiry is.
+func TestALinearizableReadShowsNoDueKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		defer c.stop()
+		c.create(record(2, wholeRing, 1, 2, 3))
+		g := c.leader(2)
+		g.sweeping.Store(true) // nobody else sweeps
+		for _, key := range []string{"a", "b"} {
+			if _, err := do(g, brief(key, time.Second)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second + 7*time.Millisecond)
+		if n := indexed(t, g); n != 2 {
+			t.Fatalf("%d entries in the index: somebody sweeps, and this test shows nothing", n)
+		}
+		if v, err := get(g, "a"); err != nil || v.Found {
+			t.Fatalf("%+v, %v", v, err)
+		}
+		if n := indexed(t, g); n != 1 {
+			t.Errorf("%d entries in the index", n)
+		}
+		applied := &Read{ReadSpec: ReadSpec{Level: Any}, Keys: [][]byte{[]byte("b")}, Deadline: time.Now().Add(time.Second)}
+		found := make(chan bool, 1)
+		applied.Done = func(values []Value, _ uint64, err error) { found <- err == nil && values[0].Found }
+		g.Get(applied)
+		if !<-found {
+			t.Error("a key is gone before its expiry is applied")
+		}
+	})
+}

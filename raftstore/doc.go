@@ -29,6 +29,12 @@
 // moment is applied and is answered from one Pebble view, together with the
 // record that says whether the key is still the shard's.
 //
+// That is a linearizable read of the leader. A session read is answered as soon as
+// its version is applied here, and asks as if linearizable when that takes longer
+// than 20 ms; a bounded-stale read is answered by the index that was found last, if
+// it was asked for lately enough, and asks otherwise; a read of any age is answered
+// at once. ReadLevel has the promises, ServedBy says which way it went.
+//
 // # What is refused
 //
 // A shard's queues are bounded, and those of all shards together are (nodeBound), so
@@ -96,6 +102,8 @@
 //   - R1 to R3: a round's majority is of the voters of the latest configuration;
 //     the index is Raft's commit index; a round's readers are fixed before its
 //     first message.
+//   - R4: the age of an index counts from before its round began, on a clock that
+//     goes on while the machine is suspended.
 //   - T1: a leader stamps nothing before a clock round of its own term, nor after
 //     its clocks have drifted apart.
 //

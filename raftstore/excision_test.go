@@ -19,7 +19,7 @@ func TestAReadThatBeganDuringAnExcisionIsRefused(t *testing.T) {
 		mustPut(t, g, "a", "1")
 		read := func(done func()) (call *readCall, err *error, found *bool) {
 			err, found = new(error), new(bool)
-			call = &readCall{since: time.Now(), Read: &Read{Keys: [][]byte{[]byte("a")}, Deadline: time.Now().Add(time.Minute),
+			call = &readCall{Read: &Read{Keys: [][]byte{[]byte("a")}, Deadline: time.Now().Add(time.Minute),
 				Done: func(values []Value, _ uint64, e error) {
 					*err, *found = e, len(values) == 1 && values[0].Found
 					done()

@@ -4,8 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/state"
-	"github.com/ringfort/ringfort/shardmap"
 )
 
 const (
@@ -116,29 +116,19 @@ func (e *expirer) trouble(g *Group, err error) {
 	e.store.opts.Logger.Warn("reading the index of deadlines", "shard", g.shard, "err", err)
 }
 
-// expireKeys has the expiry of keys applied that a linearizable read here found
-// due; then is called when that is done, with an error if it may not be. It must
-// not block.
-func (g *Group) expireKeys(keys []dueKey, patience time.Time, then func(error)) {
-	ops := make([]state.Op, len(keys))
-	for i, k := range keys {
-		ops[i] = state.Op{Kind: state.OpSweep, Key: k.key, Deadline: k.deadline}
-	}
-	g.Propose(&Write{Ops: ops, Deadline: patience, Done: func(results []state.Result, _ uint64, err error) {
-		if err == nil {
-			for i := range results {
-				if results[i].Version != 0 {
-					g.store.expirer.expired.Add(1)
-				}
+// expire has the expiry of keys applied that a linearizable read here found due.
+// then is called when that is done, or with the reason why it may not be, which
+// says nothing about the read but that it was not answered. It must not block.
+func (e *expirer) expire(g *Group, sweeps []state.Op, deadline time.Time, then func(error)) {
+	g.Propose(&Write{Ops: sweeps, Deadline: deadline, Done: func(results []state.Result, _ uint64, err error) {
+		for i := range results {
+			if results[i].Version != 0 {
+				e.expired.Add(1)
 			}
+		}
+		if kverr.KindOf(err) == kverr.OutcomeUnknown {
+			err = kverr.New(kverr.Unavailable, "shard %d: a due key's expiry was proposed, and its outcome is not known yet", g.shard)
 		}
 		then(err)
 	}})
-}
-
-// dueKey is a key whose deadline has come.
-type dueKey struct {
-	slot     shardmap.Slot
-	key      []byte
-	deadline uint64
 }

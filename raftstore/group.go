@@ -36,7 +36,8 @@ type Group struct {
 	queue   *writeQueue
 	waiters *waiters
 	reads   *readBacklog
-	landed  chan struct{} // capacity 1: a proposal left the table
+	known   atomic.Pointer[knownIndex] // how far the shard is known to be
+	landed  chan struct{}              // capacity 1: a proposal left the table
 
 	observations chan raft.Observation
 	elected      chan struct{} // capacity 1: a tenure began
@@ -154,6 +155,7 @@ func (g *Group) stopSaying(why error) error {
 	g.queue.close(why)
 	g.waiters.abandon()
 	g.reads.close(why)
+	g.store.views.endOf(g, why)
 	return err
 }
 

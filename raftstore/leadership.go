@@ -28,24 +28,19 @@ type tenure struct {
 	ready atomic.Bool
 	over  chan struct{} // closed when it ends
 	clock shardClock    // the lead goroutine's alone
-	// estimate is where shard time stood at the last round of the clock, for others
-	// than the lead goroutine. What they make of it is checked at apply.
-	estimate atomic.Pointer[timeEstimate]
-}
-
-type timeEstimate struct {
-	base uint64
-	mono time.Duration
+	// shown is a copy of the clock as of its last round, for others than the lead
+	// goroutine. What they make of it is checked at apply.
+	shown atomic.Pointer[shardClock]
 }
 
 // shardNow is the tenure's shard time, never ahead of what its next entry will be
 // stamped with; false before the first round.
 func (t *tenure) shardNow(c clock.Clock) (uint64, bool) {
-	e := t.estimate.Load()
-	if e == nil {
+	shown := t.shown.Load()
+	if shown == nil {
 		return 0, false
 	}
-	return e.base + uint64(max(0, c.Mono()-e.mono)/time.Microsecond), true
+	return shown.at(c.Mono()), true
 }
 
 func wantedObservation(o *raft.Observation) bool {
@@ -134,7 +129,7 @@ func (g *Group) endTenure(t *tenure) {
 	close(t.over)
 	g.queue.close(g.notServing())
 	g.waiters.deposed(t.term, time.Now().Add(deposedGrace))
-	g.reads.fail(g.notServing())
+	g.reads.deposed(g.notServing())
 }
 
 func (g *Group) notServing() error {

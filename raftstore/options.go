@@ -71,6 +71,9 @@ type Options struct {
 	MemTableBytes uint64
 	// ReadWorkers execute confirmed reads. Default 4.
 	ReadWorkers int
+	// MaxViews bounds the views open on the node, which scans hold; beyond them they
+	// are refused as Overloaded. Each may pin the memtables of its moment. Default 64.
+	MaxViews int
 	// FlushBytes and FlushInterval bound what a restart replays: the state is
 	// flushed after so much new log, all shards together, or after so long.
 	// Defaults 64 MiB and 30 s.
@@ -130,6 +133,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.CacheBytes, 256<<20)
 	setDefault(&o.MemTableBytes, 64<<20)
 	setDefault(&o.ReadWorkers, 4)
+	setDefault(&o.MaxViews, 64)
 	setDefault(&o.FlushBytes, 64<<20)
 	setDefault(&o.FlushInterval, 30*time.Second)
 	setDefault(&o.LogBytesPerShard, 16<<20)

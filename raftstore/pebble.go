@@ -153,10 +153,10 @@ func (r kvReader) Get(key []byte) ([]byte, bool, error) {
 
 // Scan implements state.Reader.
 func (r kvReader) Scan(from, to []byte, fn func(k, v []byte) error) error {
-	return scan(r.Reader, &pebble.IterOptions{LowerBound: from, UpperBound: to}, fn)
+	return scanRange(r.Reader, &pebble.IterOptions{LowerBound: from, UpperBound: to}, fn)
 }
 
-func scan(r pebble.Reader, o *pebble.IterOptions, fn func(k, v []byte) error) (err error) {
+func scanRange(r pebble.Reader, o *pebble.IterOptions, fn func(k, v []byte) error) (err error) {
 	it, err := r.NewIter(o)
 	if err != nil {
 		return err
@@ -189,7 +189,7 @@ func (r durableReader) Get(key []byte) ([]byte, bool, error) {
 }
 
 func (r durableReader) Scan(from, to []byte, fn func(k, v []byte) error) error {
-	return scan(r.db, &pebble.IterOptions{LowerBound: from, UpperBound: to, OnlyReadGuaranteedDurable: true}, fn)
+	return scanRange(r.db, &pebble.IterOptions{LowerBound: from, UpperBound: to, OnlyReadGuaranteedDurable: true}, fn)
 }
 
 // batchWriter writes into a Pebble batch.

@@ -211,7 +211,8 @@ func (g *Group) stamp(t *tenure) (uint64, bool) {
 			return 0, false
 		}
 		t.clock.step(g.view.Load().time, clocks, voters, clk.WallMicros(), clk.Mono())
-		t.estimate.Store(&timeEstimate{base: t.clock.base, mono: t.clock.mono})
+		shown := t.clock
+		t.shown.Store(&shown)
 	}
 }
 
@@ -219,4 +220,16 @@ func (g *Group) stamp(t *tenure) (uint64, bool) {
 func (g *Group) proposalLeft(p *proposal) {
 	g.queue.release(p.calls)
 	signal(g.landed)
+}
+
+// shardNow is shard time as far as this replica can tell: a leader's runs on
+// between entries, everybody else's is that of the last entry applied.
+func (g *Group) shardNow() uint64 {
+	applied := g.view.Load().time
+	t := g.tenure.Load()
+	if t == nil || !t.ready.Load() {
+		return applied
+	}
+	now, _ := t.shardNow(g.store.opts.Clock)
+	return max(applied, now)
 }

@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"sync"
 	"time"
 
 	"github.com/ringfort/ringfort/internal/kverr"
@@ -9,196 +8,113 @@ import (
 	"github.com/ringfort/ringfort/shardmap"
 )
 
-// Get reads keys linearizably. See Read for how and when it is answered.
+// sessionPatience is how long a session read waits for its version to be applied
+// here before it asks how far the shard is: a replica that gets its log is rarely
+// further behind than that.
+const sessionPatience = 20 * time.Millisecond
+
+// Get reads keys. See Read for how and when it is answered.
 func (g *Group) Get(r *Read) {
-	c := &readCall{Read: r, since: time.Now()}
+	c := &readCall{Read: r}
 	if len(r.Keys) == 0 {
 		c.refuse(phaseWaiting, kverr.New(kverr.Invalid, "a read without keys"))
 		return
 	}
-	if t := g.tenure.Load(); t == nil || !t.ready.Load() {
-		c.refuse(phaseWaiting, g.unavailable())
-		return
+	g.read(c)
+}
+
+// read brings a read to where its level is proven: to what is applied here, to the
+// next confirm round, or to the leader.
+func (g *Group) read(c *readCall) {
+	err := c.validate()
+	if err == nil && c.Level == Linearizable && !c.AnyReplica && !g.serves() {
+		err = g.unavailable()
 	}
-	if err := g.reads.add(c); err != nil {
-		g.store.counters.overloaded.Add(uint64(len(r.Keys)))
+	if err == nil {
+		if err = g.reads.admit(c); kverr.KindOf(err) == kverr.Overloaded {
+			g.store.counters.overloaded.Add(uint64(c.weight()))
+		}
+	}
+	if err != nil {
 		c.refuse(phaseWaiting, err)
 		return
 	}
-	g.store.confirmer.enqueue(g)
-}
-
-// readBacklog is the reads of one group that wait: for the next confirm round,
-// in one, or for their index to be applied.
-type readBacklog struct {
-	maxKeys int
-	node    *nodeBound // of all shards together; nil for none
-
-	mu struct {
-		sync.Mutex
-		keys    int
-		open    map[*readCall]struct{}
-		pending []*readCall // for the next round
-		parked  []parkedReads
-		closed  error
+	switch c.Level {
+	case Any:
+		g.run([]*readCall{c})
+	case Session:
+		if c.MinVersion <= g.view.Load().version {
+			g.run([]*readCall{c})
+			return
+		}
+		g.reads.lag(c, sessionPatience, func() {
+			if g.reads.leaveLag(c) {
+				g.confirm(c)
+			}
+		})
+		g.run(g.reached()) // it may have been applied meanwhile
+	case BoundedStale:
+		if known := g.known.Load(); known != nil && g.store.opts.Clock.Boot()-known.at <= c.MaxAge {
+			g.release(known.index, []*readCall{c})
+			return
+		}
+		g.confirm(c)
+	default:
+		g.confirm(c)
 	}
 }
 
-// parkedReads are confirmed and wait for an index.
-type parkedReads struct {
+// serves reports whether this replica leads and may serve as the leader.
+func (g *Group) serves() bool {
+	t := g.tenure.Load()
+	return t != nil && t.ready.Load()
+}
+
+// confirm has an admitted read wait until it is known how far the shard is.
+func (g *Group) confirm(c *readCall) {
+	if g.serves() {
+		g.reads.pend(c)
+		g.store.confirmer.enqueue(g)
+		return
+	}
+	g.drop(c, g.unavailable())
+}
+
+// drop refuses an admitted read.
+func (g *Group) drop(c *readCall, err error) {
+	c.refuse(phaseWaiting, err)
+	g.reads.gone(c)
+}
+
+// knownIndex is an index that covers every write that was acknowledged before a
+// moment of the clock that goes on during suspend (rule R4).
+type knownIndex struct {
+	at    time.Duration
 	index uint64
-	calls []*readCall
 }
 
-func newReadBacklog(maxKeys int) *readBacklog {
-	b := &readBacklog{maxKeys: maxKeys}
-	b.mu.open = make(map[*readCall]struct{})
-	return b
-}
-
-func (b *readBacklog) add(c *readCall) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.mu.closed != nil {
-		return b.mu.closed
-	}
-	if b.mu.keys > 0 && b.mu.keys+len(c.Keys) > b.maxKeys {
-		return &kverr.Error{Kind: kverr.Overloaded, RetryAfter: overloadedRetry,
-			Message: "too many reads wait for the shard; try again shortly"}
-	}
-	if !b.node.take(len(c.Keys), 0, b.mu.keys, 0) {
-		return &kverr.Error{Kind: kverr.Overloaded, RetryAfter: nodeFullRetry,
-			Message: "too many reads wait on this node, or for this shard; try again shortly"}
-	}
-	b.mu.keys += len(c.Keys)
-	b.mu.open[c] = struct{}{}
-	b.mu.pending = append(b.mu.pending, c)
-	return nil
-}
-
-// takePending hands the waiting reads to a round (R3: its readers are fixed now).
-func (b *readBacklog) takePending() []*readCall {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	calls := b.mu.pending
-	b.mu.pending = nil
-	return calls
-}
-
-// requeue returns reads of a round without a majority to the next one.
-func (b *readBacklog) requeue(calls []*readCall) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range calls {
-		if _, open := b.mu.open[c]; open {
-			b.mu.pending = append(b.mu.pending, c)
+// learn notes an index that was found after at.
+func (g *Group) learn(at time.Duration, index uint64) {
+	for {
+		known := g.known.Load()
+		if known != nil && known.at >= at {
+			return
+		}
+		if g.known.CompareAndSwap(known, &knownIndex{at, index}) {
+			return
 		}
 	}
 }
 
-func (b *readBacklog) hasPending() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.mu.pending) > 0
-}
-
-// size is how many keys of reads wait.
-func (b *readBacklog) size() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.mu.keys
-}
-
-func (b *readBacklog) park(index uint64, calls []*readCall) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.mu.parked = append(b.mu.parked, parkedReads{index, calls})
-}
-
-// reached takes out the confirmed reads whose index is applied.
-func (b *readBacklog) reached(applied uint64) []*readCall {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.mu.parked) == 0 {
-		return nil
-	}
-	var calls []*readCall
-	rest := b.mu.parked[:0]
-	for _, p := range b.mu.parked {
-		if p.index <= applied {
-			calls = append(calls, p.calls...)
-		} else {
-			rest = append(rest, p)
-		}
-	}
-	clear(b.mu.parked[len(rest):])
-	b.mu.parked = rest
-	return calls
-}
-
-// gone drops answered reads from the account.
-func (b *readBacklog) gone(calls ...*readCall) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range calls {
-		if _, open := b.mu.open[c]; open {
-			delete(b.mu.open, c)
-			b.mu.keys -= len(c.Keys)
-			b.node.give(len(c.Keys), 0)
-		}
-	}
-}
-
-// fail refuses every read that is not being executed.
-func (b *readBacklog) fail(err error) {
-	b.refuse(err, func(*readCall) bool { return true })
-}
-
-// expire refuses the reads past their deadline; late says why, for a reader
-// that waited in vain for a quorum.
-func (b *readBacklog) expire(now time.Time, late func() error) {
-	b.mu.Lock()
-	any := false
-	for c := range b.mu.open {
-		if now.After(c.Deadline) {
-			any = true
-			break
-		}
-	}
-	b.mu.Unlock()
-	if any {
-		b.refuse(late(), func(c *readCall) bool { return now.After(c.Deadline) })
-	}
-}
-
-func (b *readBacklog) refuse(err error, which func(*readCall) bool) {
-	b.mu.Lock()
-	var gone []*readCall
-	for c := range b.mu.open {
-		if which(c) && c.move(phaseWaiting, phaseBusy) {
-			gone = append(gone, c)
-			delete(b.mu.open, c)
-			b.mu.keys -= len(c.Keys)
-			b.node.give(len(c.Keys), 0)
-		}
-	}
-	b.mu.Unlock()
-	for _, c := range gone {
-		c.refuse(phaseBusy, err)
-	}
-}
-
-func (b *readBacklog) close(err error) {
-	b.mu.Lock()
-	b.mu.closed = err
-	b.mu.Unlock()
-	b.fail(err)
-}
-
-// release lets confirmed reads run once their index is applied (R2).
+// release lets reads run once an index is applied (R2).
 func (g *Group) release(index uint64, calls []*readCall) {
 	g.reads.park(index, calls)
-	g.run(g.reads.reached(g.view.Load().applied))
+	g.run(g.reached())
+}
+
+func (g *Group) reached() []*readCall {
+	v := g.view.Load()
+	return g.reads.reached(v.applied, v.version)
 }
 
 func (g *Group) run(calls []*readCall) {
@@ -211,9 +127,17 @@ func (g *Group) run(calls []*readCall) {
 func (g *Group) execute(calls []*readCall) {
 	ready := calls[:0]
 	for _, c := range calls {
-		if c.move(phaseWaiting, phaseBusy) {
-			ready = append(ready, c)
+		if !c.move(phaseWaiting, phaseBusy) {
+			continue
 		}
+		if len(c.Keys) == 0 { // it wants to know only that it may be served now
+			c.Served = c.served()
+			c.move(phaseBusy, phaseAnswered)
+			g.reads.gone(c)
+			c.Done(nil, 0, nil)
+			continue
+		}
+		ready = append(ready, c)
 	}
 	if len(ready) == 0 {
 		return
@@ -236,51 +160,97 @@ func (g *Group) execute(calls []*readCall) {
 	if g.store.dead.Load() {
 		err = kverr.New(kverr.Unavailable, "shard %d: the node has failed", g.shard)
 	}
-	var key []byte
+	l := lookup{group: g, view: view, record: rec}
+	answered := ready[:0]
 	for _, c := range ready {
-		if err != nil {
-			c.refuse(phaseBusy, err)
-			continue
-		}
 		var values []Value
-		values, key, err = g.lookup(view, rec, c.Keys, key)
+		if err == nil {
+			l.now = g.dueFrom(c)
+			values, err = l.read(c.Keys)
+		}
 		if err == nil && (excisions%2 == 1 || g.excisions.Load() != excisions) {
 			// An ingest or a removal takes data out of open snapshots too.
 			err = kverr.New(kverr.Unavailable, "shard %d: its replica here was replaced while the read ran", g.shard)
 		}
+		if err == nil && len(l.due) > 0 {
+			g.again(c, l.due)
+			continue
+		}
+		answered = append(answered, c)
 		if err != nil {
 			c.refuse(phaseBusy, err)
 			continue
 		}
+		c.Served = c.served()
+		g.store.counters.reads[c.Served].Add(uint64(len(c.Keys)))
 		if c.move(phaseBusy, phaseAnswered) {
 			c.Done(values, applied.LastVersion, nil)
 		}
 	}
-	g.reads.gone(ready...)
+	g.reads.gone(answered...)
 }
 
-func (g *Group) lookup(view kvReader, rec shardmap.Record, keys [][]byte, buf []byte) ([]Value, []byte, error) {
+// dueFrom is the shard time from which a key's deadline has come for a read; 0
+// for one that shows what is applied, whatever the deadlines say.
+func (g *Group) dueFrom(c *readCall) uint64 {
+	if c.Level != Linearizable || !c.led || c.repeated {
+		return 0
+	}
+	return g.shardNow()
+}
+
+// again has due keys' expiry applied and then runs the read once more: a key is
+// gone when its expiry is applied, not before, and a leader's linearizable read
+// does not show one that is due.
+func (g *Group) again(c *readCall, due []state.Op) {
+	c.repeated = true
+	c.move(phaseBusy, phaseWaiting) // its deadline counts again
+	g.store.expirer.expire(g, due, c.Deadline, func(err error) {
+		if err != nil {
+			g.drop(c, err)
+			return
+		}
+		g.run([]*readCall{c})
+	})
+}
+
+// lookup reads keys from one view.
+type lookup struct {
+	group  *Group
+	view   kvReader
+	record shardmap.Record
+	now    uint64     // shard time by which keys are due; 0: none is
+	due    []state.Op // sweeps of what the last read found due
+	buf    []byte
+}
+
+func (l *lookup) read(keys [][]byte) ([]Value, error) {
+	g := l.group
 	values := make([]Value, len(keys))
+	l.due = nil
 	for i, k := range keys {
-		slot := state.SlotFor(rec.Shard, k)
-		if !rec.Arc.Contains(slot) {
+		slot := state.SlotFor(l.record.Shard, k)
+		if !l.record.Arc.Contains(slot) {
 			values[i].WrongShard = true
 			continue
 		}
-		buf = state.DataKey(buf[:0], slot, k)
-		raw, found, err := view.Get(buf)
+		l.buf = state.DataKey(l.buf[:0], slot, k)
+		raw, found, err := l.view.Get(l.buf)
 		if err != nil {
 			g.store.readFailed(err)
-			return nil, buf, kverr.New(kverr.Internal, "shard %d: read: %w", g.shard, err)
+			return nil, kverr.New(kverr.Internal, "shard %d: read: %w", g.shard, err)
 		}
 		if !found {
 			continue
 		}
 		val, err := state.DecodeValue(raw)
 		if err != nil {
-			return nil, buf, kverr.New(kverr.Internal, "shard %d: stored value: %w", g.shard, err)
+			return nil, kverr.New(kverr.Internal, "shard %d: stored value: %w", g.shard, err)
 		}
-		values[i] = Value{Found: true, Version: val.Version, Data: val.Data}
+		if l.now != 0 && val.Due(l.now) {
+			l.due = append(l.due, state.Op{Kind: state.OpSweep, Key: k, Deadline: val.Expires})
+		}
+		values[i] = Value{Found: true, Version: val.Version, Expires: val.Expires, Data: val.Data}
 	}
-	return values, buf, nil
+	return values, nil
 }

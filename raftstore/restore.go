@@ -177,7 +177,7 @@ func (g *Group) reload(d snapshot.Descriptor) error {
 	g.publish()
 	// L6: entries of ours may be among what the snapshot jumped over.
 	g.waiters.abandon()
-	g.run(g.reads.reached(d.Index))
+	g.run(g.reached())
 	if g.store.opts.Events.Applied != nil && g.shard == shardmap.SystemShard {
 		g.store.opts.Events.Applied(g.shard)
 	}

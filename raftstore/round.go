@@ -3,6 +3,7 @@ package raftstore
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -30,6 +31,8 @@ type roundMember struct {
 	group  *Group
 	reads  []*readCall
 	clocks []chan<- clockAnswer
+	ready  bool          // the replica may serve as the leader: the index covers all that was acknowledged
+	began  time.Duration // on the clock of ages, before its readers were fixed
 	term   uint64
 	index  uint64
 	electorate
@@ -85,7 +88,11 @@ type question struct {
 func (m *roundMember) fix() bool {
 	g := m.group
 	t := g.tenure.Load()
-	if t == nil || (len(m.reads) > 0 && !t.ready.Load()) {
+	if t == nil {
+		return false
+	}
+	m.ready = t.ready.Load()
+	if len(m.reads) > 0 && !m.ready {
 		return false
 	}
 	m.term = t.term
@@ -205,6 +212,9 @@ func (m *roundMember) release() {
 	}
 	for _, ch := range m.clocks {
 		ch <- clockAnswer{clocks: m.agreed, voters: m.voters}
+	}
+	if m.ready {
+		g.learn(m.began, m.index)
 	}
 	if len(m.reads) > 0 {
 		g.store.counters.readsConfirmed.Add(uint64(len(m.reads)))

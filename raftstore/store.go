@@ -42,6 +42,7 @@ type Store struct {
 
 	confirmer *confirmer
 	readers   *readPool
+	views     *views
 	flusher   *flusher
 	inspector *inspector
 	expirer   *expirer
@@ -59,6 +60,8 @@ type Store struct {
 		entriesProposed, writesProposed, readRounds, readsConfirmed, electionsWon, overloaded atomic.Uint64
 		termChanges, groupRestarts                                                            atomic.Uint64
 		stuckTransfers, commitStalls, wedgedFollowers, laggingReplicas                        atomic.Uint64
+
+		reads [numServed]atomic.Uint64 // keys
 	}
 	stateOpen atomic.Bool   // the state database has been opened
 	dead      atomic.Bool   // Fatal was called: nothing may be acknowledged any more
@@ -107,6 +110,7 @@ func Open(o Options) (*Store, error) {
 	s.verifier = newVerifier(s)
 	s.confirmer = newConfirmer(s)
 	s.readers = newReadPool(o.ReadWorkers)
+	s.views = newViews(o.MaxViews)
 	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run, s.expirer.run} {
 		s.loops.Go(loop)
 	}
@@ -247,6 +251,10 @@ func (s *Store) Counters() Counters {
 		LogBytes:        log.Bytes,
 		ReadRounds:      s.counters.readRounds.Load(),
 		ReadsConfirmed:  s.counters.readsConfirmed.Load(),
+		ReadsByLeader:   s.counters.reads[ByLeader].Load(),
+		ReadsByFollower: s.counters.reads[ByFollower].Load(),
+		ReadsByReplica:  s.counters.reads[ByReplica].Load(),
+		Views:           s.views.count(),
 		ElectionsWon:    s.counters.electionsWon.Load(),
 		Overloaded:      s.counters.overloaded.Load(),
 		TermChanges:     s.counters.termChanges.Load(),
@@ -279,6 +287,7 @@ func (s *Store) sweep() {
 					s.confirmer.enqueue(g)
 				}
 			}
+			s.views.sweep(now)
 		}
 	}
 }
@@ -340,6 +349,7 @@ func (s *Store) Stop(ctx context.Context) error {
 	}
 	s.confirmer.close()
 	s.readers.close()
+	s.views.close()
 	s.verifier.close()
 	if !s.dead.Load() {
 		err = errors.Join(err, s.lastFlush(ctx))

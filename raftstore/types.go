@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ringfort/ringfort/internal/histogram"
+	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
@@ -24,8 +25,62 @@ type Write struct {
 	Done func(results []state.Result, shardVersion uint64, err error)
 }
 
-// Read is the linearizable point reads of one frame for one shard.
+// ReadLevel says what a read must show. All of them show whole entries and never
+// go back on one replica.
+type ReadLevel uint8
+
+// The levels.
+const (
+	// Linearizable: every write acknowledged before the read was handed over.
+	Linearizable ReadLevel = iota
+	// Session: the version MinVersion.
+	Session
+	// BoundedStale: every write acknowledged MaxAge before the read was handed over.
+	BoundedStale
+	// Any: whatever is applied here.
+	Any
+)
+
+// ReadSpec is a level with what belongs to it.
+type ReadSpec struct {
+	Level ReadLevel
+	// MinVersion is the shard version that a Session read waits for. One that the
+	// shard has not given out is not waited for for ever: the answer's shard version
+	// is then below it.
+	MinVersion uint64
+	// MaxAge bounds a BoundedStale read, on a clock that goes on while the machine is
+	// suspended (R4). It reads as if linearizable when that is shorter than the way to
+	// the leader.
+	MaxAge time.Duration
+	// AnyReplica lets a replica that does not lead serve a Linearizable read. Those
+	// of other levels always may.
+	AnyReplica bool
+}
+
+func (r *ReadSpec) validate() error {
+	switch {
+	case r.Level > Any:
+		return kverr.New(kverr.Invalid, "read level %d is not known to this node", r.Level)
+	case r.MaxAge < 0:
+		return kverr.New(kverr.Invalid, "a read may not be %s old", r.MaxAge)
+	}
+	return nil
+}
+
+// ServedBy says how it was known that an answer is as new as its level asks.
+type ServedBy uint8
+
+// The ways.
+const (
+	ByLeader   ServedBy = 1 // by a confirm round of this replica, which leads
+	ByFollower ServedBy = 2 // by the leader, which was asked for its index
+	ByReplica  ServedBy = 3 // by what was applied here already
+	numServed           = 4
+)
+
+// Read is the point reads of one frame for one shard, at one level.
 type Read struct {
+	ReadSpec
 	// Keys are borrowed until Done.
 	Keys     [][]byte
 	Deadline time.Time
@@ -33,6 +88,8 @@ type Read struct {
 	// with an error as in Write (never OutcomeUnknown). It must not block. Data
 	// is the caller's to keep.
 	Done func(values []Value, shardVersion uint64, err error)
+	// Served is set before Done is called without an error.
+	Served ServedBy
 }
 
 // Value is the answer to one point read.
@@ -40,6 +97,7 @@ type Value struct {
 	Found      bool
 	WrongShard bool // the key's slot is outside the shard's arc in this view
 	Version    uint64
+	Expires    uint64 // shard time in µs from which the key is due; 0 for never
 	Data       []byte
 }
 
@@ -85,9 +143,12 @@ type Counters struct {
 	LogBytes        uint64
 	ReadRounds      uint64 // confirm rounds
 	ReadsConfirmed  uint64 // reads they released
-	ElectionsWon    uint64
-	TermChanges     uint64 // seen by replicas here, of any role
-	GroupRestarts   uint64 // replicas restarted in place, whatever for
+	// ReadsBy* are the keys read, by how it was known that they are new enough.
+	ReadsByLeader, ReadsByFollower, ReadsByReplica uint64
+	Views                                          int // open now
+	ElectionsWon                                   uint64
+	TermChanges                                    uint64 // seen by replicas here, of any role
+	GroupRestarts                                  uint64 // replicas restarted in place, whatever for
 	// What the watchdogs acted on (see watchdog).
 	StuckTransfers  uint64
 	CommitStalls    uint64

@@ -34,7 +34,15 @@ type writeBatch struct {
 // readBatch is one raftstore.Read and its answers.
 type readBatch struct {
 	batch
-	read raftstore.Read
+	read   raftstore.Read
+	wishes []wish // by operation; nil when there are none
+}
+
+// wish is what an operation asks for beside its class.
+type wish struct {
+	keysOnly bool
+	known    uint64 // the version that the caller has; 0 for none
+	least    uint64 // the shard version that it must see
 }
 
 // handOver gives a shard those of its writes and reads of one part that were admitted
@@ -56,18 +64,30 @@ func (s *Server) handOver(t *target, in part) {
 		}
 		t.group.Propose(&b.write)
 	}
-	if n := len(reads); n > 0 {
-		s.counters.reads.Add(uint64(n))
-		b := &readBatch{batch: s.newBatch(t, n, in)}
-		b.read = raftstore.Read{Keys: make([][]byte, n), Deadline: t.deadline, Done: b.done}
-		for i, index := range reads {
-			op := in.ops[index]
-			b.read.Keys[i] = op.Key
-			b.answers[i].Id = op.Id
-			b.charge += requestBytes(op, in.estimate)
-		}
-		t.group.Get(&b.read)
+	t.classify(reads, in)
+	for i := range t.classes {
+		s.read(t, &t.classes[i], in)
 	}
+}
+
+func (s *Server) read(t *target, class *readClass, in part) {
+	n := len(class.ops)
+	s.counters.reads.Add(uint64(n))
+	b := &readBatch{batch: s.newBatch(t, n, in)}
+	b.read = raftstore.Read{ReadSpec: class.spec, Keys: make([][]byte, n), Deadline: t.deadline, Done: b.done}
+	for i, index := range class.ops {
+		op := in.ops[index]
+		b.read.Keys[i] = op.Key
+		b.answers[i].Id = op.Id
+		b.charge += requestBytes(op, in.estimate)
+		if b.wishes == nil && (op.KeysOnly || op.IfNotVersion != 0 || op.MinVersion != 0) {
+			b.wishes = make([]wish, n)
+		}
+		if b.wishes != nil {
+			b.wishes[i] = wish{keysOnly: op.KeysOnly, known: op.IfNotVersion, least: specOf(op).MinVersion}
+		}
+	}
+	t.group.Get(&b.read)
 }
 
 func (s *Server) newBatch(t *target, n int, in part) batch {
@@ -113,16 +133,46 @@ func (b *readBatch) done(values []raftstore.Value, shardVersion uint64, err erro
 		for i := range values {
 			a, v := &b.answers[i], &values[i]
 			a.ShardVersion = shardVersion
-			if !v.WrongShard {
-				a.Found, a.Value, a.Version, a.ServedBy = v.Found, v.Data, v.Version, kvv1.ServedBy_SERVED_BY_LEADER
-				continue
+			var w wish
+			if b.wishes != nil {
+				w = b.wishes[i]
 			}
-			redirects = b.refuse(i, b.verdict(&state.Result{Verdict: state.WrongShard}, keys[i]), OpGet, keys[i], redirects)
+			switch {
+			case v.WrongShard:
+				redirects = b.refuse(i, b.verdict(&state.Result{Verdict: state.WrongShard}, keys[i]), OpGet, keys[i], redirects)
+			case w.least > shardVersion:
+				redirects = b.refuse(i, b.server.failure(b.shard, neverGiven(w.least, shardVersion)), OpGet, keys[i], redirects)
+			default:
+				a.Found, a.Version, a.ExpiresUs, a.ServedBy = v.Found, v.Version, v.Expires, servedBy(b.read.Served)
+				a.NotModified = v.Found && w.known == v.Version
+				if !a.NotModified && !w.keysOnly {
+					a.Value = v.Data
+				}
+			}
 		}
 	}
 	b.measure()
 	clear(keys)
 	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, share: b.share, charge: b.charge, reads: true})
+}
+
+// neverGiven is the answer to a token that cannot be of this shard: what it names
+// was not there although the replica is as far as its leader.
+func neverGiven(version, last uint64) error {
+	return kverr.New(kverr.Invalid, "the token asks for version %d; the shard is at %d and has not given that out: "+
+		"the token is of another cluster, or damaged", version, last)
+}
+
+func servedBy(by raftstore.ServedBy) kvv1.ServedBy {
+	switch by {
+	case raftstore.ByLeader:
+		return kvv1.ServedBy_SERVED_BY_LEADER
+	case raftstore.ByFollower:
+		return kvv1.ServedBy_SERVED_BY_FOLLOWER
+	case raftstore.ByReplica:
+		return kvv1.ServedBy_SERVED_BY_REPLICA
+	}
+	return kvv1.ServedBy_SERVED_BY_UNSPECIFIED
 }
 
 // measure counts the answers of a batch; the refused ones are counted already.

@@ -178,6 +178,7 @@ func (r *benchRPC) Send(f *kvv1.ServerFrame) (err error) {
 
 // instant is a group that answers at once and allocates nothing.
 type instant struct {
+	Group   // nothing else is asked
 	record  shardmap.Record
 	results []state.Result
 	values  []raftstore.Value

@@ -2,6 +2,7 @@ package kvserver
 
 import (
 	"context"
+	"math"
 	"time"
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
@@ -114,8 +115,8 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 	switch op.Kind {
 	case kvv1.OperationKind_OPERATION_KIND_GET:
 		verb = VerbGet
-		if op.Level != kvv1.ReadLevel_READ_LEVEL_LINEARIZABLE {
-			return kverr.New(kverr.Invalid, "read level %d is not known to this node", op.Level)
+		if err := checkLevel(op.Level, op.MaxAgeUs); err != nil {
+			return err
 		}
 	case kvv1.OperationKind_OPERATION_KIND_PUT:
 		verb = VerbPut
@@ -208,4 +209,18 @@ func (c *caller) request(op *kvv1.Operation) state.RequestID {
 		id.Client, id.LowestOpen = state.ClientID(op.ClientId), op.LowestOpen
 	}
 	return id
+}
+
+// maxAgeMicros is the longest age that a read may ask for: what fits a duration.
+const maxAgeMicros = uint64(math.MaxInt64 / time.Microsecond)
+
+// checkLevel refuses what no read can mean.
+func checkLevel(level kvv1.ReadLevel, ageMicros uint64) error {
+	switch {
+	case level < 0 || level > kvv1.ReadLevel_READ_LEVEL_ANY:
+		return kverr.New(kverr.Invalid, "read level %d is not known to this node", level)
+	case ageMicros > maxAgeMicros:
+		return kverr.New(kverr.Invalid, "max_age_us is %d, which is no age", ageMicros)
+	}
+	return nil
 }

@@ -36,6 +36,14 @@
 //   - K5 An error tells the truth: whatever may have reached another node or a
 //     group and was not answered by it is OUTCOME_UNKNOWN for a write.
 //
+// # Scans
+//
+// A Scan is a stream of pages from one view of a replica. It holds its view and one
+// page, not a place in a group's queue. What gRPC's window takes is all that is sent
+// ahead; a client that takes nothing for StallTimeout, and a view that the store
+// gives up, end it with Unavailable, and the client goes on behind the last key. A
+// call at the wrong place is answered with directions in its first page.
+//
 // # At the bounds
 //
 // A stream with too much in flight is not read from, and HTTP/2 flow control
@@ -57,7 +65,8 @@
 //
 // # Goroutines and locks
 //
-// A stream has three goroutines: gRPC's handler, which waits for the end of the
+// A scan has two: gRPC's handler and the one that sends; the Server waits for that,
+// too. A stream has three goroutines: gRPC's handler, which waits for the end of the
 // other two's work; a reader; a writer. A handler must return before gRPC frees
 // the other two from Recv and Send, so the Server, not the handler, waits for
 // them: Close returns when all are gone.

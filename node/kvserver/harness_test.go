@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +77,8 @@ type fakeGroup struct {
 
 	onWrite func(*raftstore.Write) // replaces the default; runs without the lock
 	onRead  func(*raftstore.Read)
+	onView  func(raftstore.ReadSpec) error
+	views   atomic.Int64
 	writes  []int // operations per Write
 	reads   []int // keys per Read
 }
@@ -141,6 +144,10 @@ func (g *fakeGroup) Get(r *raftstore.Read) {
 	}
 	version := g.version
 	g.mu.Unlock()
+	r.Served = raftstore.ByLeader
+	if r.Level != raftstore.Linearizable {
+		r.Served = raftstore.ByReplica
+	}
 	r.Done(values, version, nil)
 }
 

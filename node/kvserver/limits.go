@@ -51,6 +51,9 @@ type Limits struct {
 	// Defaults 1024 and 4096.
 	MaxStreams int
 	MaxUnary   int
+	// MaxScans bounds the scans in progress; beyond them they are refused as
+	// Overloaded. Default 64, which is how many views the store has.
+	MaxScans int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -63,6 +66,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.MaxHeldBytes, max(512<<20, 2*int64(l.MaxInFlightBytes)))
 	setDefault(&l.MaxStreams, 1024)
 	setDefault(&l.MaxUnary, 4096)
+	setDefault(&l.MaxScans, 64)
 	return l
 }
 
@@ -77,6 +81,7 @@ func (l Limits) validate(demand func(ok bool, format string, args ...any)) {
 		{"MaxKeyBytes", l.MaxKeyBytes}, {"MaxValueBytes", l.MaxValueBytes}, {"MaxFrameBytes", l.MaxFrameBytes},
 		{"MaxOpsPerFrame", l.MaxOpsPerFrame}, {"MaxInFlightOps", l.MaxInFlightOps},
 		{"MaxInFlightBytes", l.MaxInFlightBytes}, {"MaxStreams", l.MaxStreams}, {"MaxUnary", l.MaxUnary},
+		{"MaxScans", l.MaxScans},
 	} {
 		demand(f.value > 0, "%s must be above 0, not %d", f.name, f.value)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore"
 	"github.com/ringfort/ringfort/raftstore/state"
+	"github.com/ringfort/ringfort/raftstore/state/scan"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -35,6 +36,17 @@ type Group interface {
 	Record() shardmap.Record
 	// Leader is the leader as this replica sees it, false while it knows none.
 	Leader() (shardmap.LeaderHint, bool)
+	// View is one moment of the shard, for scans.
+	View(context.Context, raftstore.ReadSpec) (View, error)
+}
+
+// View is one moment of a shard's replica, as *raftstore.View is.
+type View interface {
+	Info() raftstore.ViewInfo
+	// Use gives the cursor to fn, which waits for nobody. An error of kind Unavailable
+	// says that another view may serve.
+	Use(fn func(scan.Cursor) error) error
+	Close()
 }
 
 // Peers reaches other nodes.
@@ -57,6 +69,7 @@ const (
 	VerbAdd    Verb = "add"
 	VerbExpire Verb = "expire"
 	VerbTxn    Verb = "txn" // is asked for by its leaves
+	VerbScan   Verb = "scan"
 )
 
 // Times of the server that need no knob.
@@ -88,6 +101,9 @@ type Options struct {
 	// node that took it and, if forwarded, on the leader. It must not block. Nil
 	// allows everything.
 	Authorize func(ctx context.Context, verb Verb, key []byte) error
+	// AuthorizeRange is the same for what concerns all keys of [from, to); an empty to
+	// has no bound. Nil allows everything.
+	AuthorizeRange func(ctx context.Context, verb Verb, from, to []byte) error
 	// Logger defaults to none.
 	Logger *slog.Logger
 }

@@ -5,6 +5,7 @@ import (
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/internal/kverr"
+	"github.com/ringfort/ringfort/raftstore"
 	"github.com/ringfort/ringfort/raftstore/kvop"
 	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
@@ -33,6 +34,8 @@ type target struct {
 	admitted, gone progress
 	share          *share
 	due            time.Time // when those that wait are refused; zero: none waits
+
+	classes []readClass // of the reads that are being handed over
 }
 
 // progress is how far the operations of a target have come.
@@ -41,6 +44,12 @@ type progress struct{ writes, reads int }
 // waits reports whether some operations are not admitted.
 func (t *target) waits() bool {
 	return t.admitted.writes < len(t.writes) || t.admitted.reads < len(t.reads)
+}
+
+// readClass is reads that one raftstore.Read can serve.
+type readClass struct {
+	spec raftstore.ReadSpec
+	ops  []int32
 }
 
 // refusal is an operation that goes nowhere.
@@ -67,6 +76,56 @@ func (t *target) add(index int, op *kvv1.Operation, estimate int, deadline time.
 	if deadline.After(t.deadline) {
 		t.deadline = deadline
 	}
+}
+
+// classify sorts reads into classes, over those of the last time.
+func (t *target) classify(reads []int32, in part) {
+	t.classes = t.classes[:0]
+	for _, index := range reads {
+		c := t.classOf(in.ops[index])
+		c.ops = append(c.ops, index)
+	}
+}
+
+// classOf is where a read goes along. One that asks for less than its class is
+// served like the others (K2): at the newest version and the shortest age.
+func (t *target) classOf(op *kvv1.Operation) *readClass {
+	want := specOf(op)
+	for i := range t.classes {
+		c := &t.classes[i]
+		if c.spec.Level == want.Level && c.spec.AnyReplica == want.AnyReplica {
+			c.spec.MinVersion = max(c.spec.MinVersion, want.MinVersion)
+			c.spec.MaxAge = min(c.spec.MaxAge, want.MaxAge)
+			return c
+		}
+	}
+	n := len(t.classes)
+	if n < cap(t.classes) {
+		t.classes = t.classes[:n+1]
+	} else {
+		t.classes = append(t.classes, readClass{})
+	}
+	c := &t.classes[n]
+	*c = readClass{spec: want, ops: c.ops[:0]}
+	return c
+}
+
+// specOf is what a get that passed check asks for.
+func specOf(op *kvv1.Operation) raftstore.ReadSpec {
+	return readSpec(op.Level, op.MinVersion, op.MaxAgeUs, op.AnyReplica)
+}
+
+// readSpec keeps of a request what belongs to its level.
+func readSpec(level kvv1.ReadLevel, minVersion, maxAgeMicros uint64, anyReplica bool) raftstore.ReadSpec {
+	switch level {
+	case kvv1.ReadLevel_READ_LEVEL_SESSION:
+		return raftstore.ReadSpec{Level: raftstore.Session, MinVersion: minVersion}
+	case kvv1.ReadLevel_READ_LEVEL_BOUNDED_STALE:
+		return raftstore.ReadSpec{Level: raftstore.BoundedStale, MaxAge: time.Duration(maxAgeMicros) * time.Microsecond}
+	case kvv1.ReadLevel_READ_LEVEL_ANY:
+		return raftstore.ReadSpec{Level: raftstore.Any}
+	}
+	return raftstore.ReadSpec{AnyReplica: anyReplica}
 }
 
 // withhold refuses the writes that the leader's disk has no room for, one by one:
@@ -120,7 +179,7 @@ func (p *plan) expire(in part) {
 func (p *plan) reset() {
 	for i := range p.targets {
 		t := &p.targets[i]
-		*t = target{writes: t.writes[:0], reads: t.reads[:0]}
+		*t = target{writes: t.writes[:0], reads: t.reads[:0], classes: t.classes[:0]}
 	}
 	p.targets = p.targets[:0]
 	clear(p.refused)

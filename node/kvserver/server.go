@@ -34,6 +34,7 @@ type Server struct {
 		sync.Mutex
 		streams  map[*stream]struct{}
 		unary    int
+		feeds    [numFeeds]int
 		leaving  bool // new streams are refused, open ones were told
 		closing  bool // unary calls are refused too, streams drain
 		mapEpoch uint64
@@ -107,7 +108,7 @@ func (s *Server) Close(ctx context.Context) error {
 }
 
 func (s *Server) closeIdleLocked() {
-	if s.mu.closing && len(s.mu.streams) == 0 && s.mu.unary == 0 {
+	if s.mu.closing && len(s.mu.streams) == 0 && s.mu.unary == 0 && s.mu.feeds == [numFeeds]int{} {
 		close(s.idle)
 	}
 }
@@ -181,10 +182,22 @@ type Counters struct {
 	NodeFull   uint64 // parts of frames, and calls, refused for MaxHeldBytes
 	Shed       uint64 // of Overloaded: answers to reads that lost their value on the way out
 	Streams    int
+
+	Scans        uint64 // begun
+	ScansFailed  uint64 // ended with an error other than directions
+	ScanItems    uint64 // keys sent
+	ScanBytes    uint64 // of keys and values sent
+	ScanSeeks    uint64 // of scans that came to their end
+	ScanExamined uint64 // likewise: keys looked at
+	FeedsStalled uint64 // scans cut because the client did not read
 }
 
 type counters struct {
 	frames, operations, reads, writes, overloaded, forwarded, stalled, shed atomic.Uint64
+
+	feeds                                                      [numFeeds]atomic.Uint64
+	feedsStalled                                               atomic.Uint64
+	scansFailed, scanItems, scanBytes, scanSeeks, scanExamined atomic.Uint64
 }
 
 // Counters returns the totals. They are read one by one, not as of one moment.
@@ -197,5 +210,7 @@ func (s *Server) Counters() Counters {
 		Frames: c.frames.Load(), Operations: c.operations.Load(), Reads: c.reads.Load(), Writes: c.writes.Load(),
 		Overloaded: c.overloaded.Load(), Forwarded: c.forwarded.Load(), Stalled: c.stalled.Load(), Shed: c.shed.Load(),
 		NodeFull: s.held.refused.Load(), Streams: streams,
+		Scans: c.feeds[feedScan].Load(), ScansFailed: c.scansFailed.Load(), ScanItems: c.scanItems.Load(), ScanBytes: c.scanBytes.Load(),
+		ScanSeeks: c.scanSeeks.Load(), ScanExamined: c.scanExamined.Load(), FeedsStalled: c.feedsStalled.Load(),
 	}
 }

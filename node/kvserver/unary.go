@@ -13,12 +13,15 @@ import (
 func (s *Server) Get(ctx context.Context, r *kvv1.GetRequest) (*kvv1.GetResponse, error) {
 	a, err := s.call(ctx, &kvv1.Operation{
 		Kind: kvv1.OperationKind_OPERATION_KIND_GET, Key: r.GetKey(), Level: r.GetLevel(),
+		MinVersion: r.GetMinVersion(), MaxAgeUs: r.GetMaxAgeUs(), AnyReplica: r.GetAnyReplica(),
+		KeysOnly: r.GetKeysOnly(), IfNotVersion: r.GetIfNotVersion(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &kvv1.GetResponse{
 		Found: a.Found, Value: a.Value, Version: a.Version, ShardVersion: a.ShardVersion, ServedBy: a.ServedBy,
+		ExpiresUs: a.ExpiresUs, NotModified: a.NotModified,
 	}, nil
 }
 

@@ -19,7 +19,7 @@
 // # Rules
 //
 //   - Names are ringfort_…, in base units, as promlint wants them (a test asks it).
-//   - No label but those of a bounded set: shard, db, op, result, path, cure. Never a key,
+//   - No label but those of a bounded set: shard, db, op, result, path, cure, served. Never a key,
 //     client or peer address. A test bounds the series of a node by its shards.
 //   - What is read must not wait for the disk: a hung disk is when metrics are
 //     wanted most. NaN leaves a series out, for what is not known.

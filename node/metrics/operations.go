@@ -63,6 +63,8 @@ func addServer(b *book, from Sources) {
 		func(f kvserver.InFlight) float64 { return float64(f.Streams) })
 	now.gauge("ringfort_kv_unary_in_flight", "Unary calls in progress.", "Near 4096 new ones are refused.",
 		func(f kvserver.InFlight) float64 { return float64(f.Unary) })
+	now.gauge("ringfort_kv_scans", "Scans in progress.", "Near 64 new ones are refused.",
+		func(f kvserver.InFlight) float64 { return float64(f.Scans) })
 	now.gauge("ringfort_kv_operations_in_flight", "Operations of streams that were taken and not yet answered.",
 		"Grows without more load: something behind is slow.", func(f kvserver.InFlight) float64 { return float64(f.Operations) })
 	now.gauge("ringfort_kv_batches_in_flight", "Parts of frames (reads or writes for one shard) that shards have not answered.",
@@ -98,4 +100,25 @@ func addServer(b *book, from Sources) {
 		func(c kvserver.Counters) float64 { return float64(c.Shed) })
 	s.counter("ringfort_kv_streams_stalled_total", "Streams cut because their client took no frame in time.",
 		"Clients hang, or the network to them.", func(c kvserver.Counters) float64 { return float64(c.Stalled) })
+}
+
+func addScans(b *book, from Sources) {
+	s := section(b, "Scans", "Scans of this node's replicas, one for each shard that a client's scan meets.", one(func() (c kvserver.Counters, ok bool) {
+		kv, ok := from.KV()
+		if ok {
+			c = kv.Counters()
+		}
+		return c, ok
+	}))
+	s.counter("ringfort_kv_scans_total", "Scans begun.", "", func(c kvserver.Counters) float64 { return float64(c.Scans) })
+	s.counter("ringfort_kv_scans_failed_total", "Scans that ended with an error other than directions to another node.",
+		"Rises: clients read slowly, or leave; see ringfort_kv_feeds_stalled_total.", func(c kvserver.Counters) float64 { return float64(c.ScansFailed) })
+	s.counter("ringfort_kv_scanned_keys_total", "Keys sent.", "", func(c kvserver.Counters) float64 { return float64(c.ScanItems) })
+	s.counter("ringfort_kv_scanned_bytes_total", "Bytes of the keys and values sent.", "", func(c kvserver.Counters) float64 { return float64(c.ScanBytes) })
+	s.counter("ringfort_kv_scan_seeks_total", "Positions sought by scans that came to their end.",
+		"Per key: near 1 scans go by key over many slots, which is the dear order.", func(c kvserver.Counters) float64 { return float64(c.ScanSeeks) })
+	s.counter("ringfort_kv_scan_examined_total", "Keys looked at by scans that came to their end, counted and due ones too.", "",
+		func(c kvserver.Counters) float64 { return float64(c.ScanExamined) })
+	s.counter("ringfort_kv_feeds_stalled_total", "Scans and watches cut because their client took nothing for 30 s.",
+		"Clients hang, or work long between two pages.", func(c kvserver.Counters) float64 { return float64(c.FeedsStalled) })
 }

@@ -68,6 +68,24 @@ func addReplication(b *book, from Sources) {
 		"", func(s stores) float64 { return float64(s.ReadRounds) })
 	s.counter("ringfort_read_batches_confirmed_total", "Reads (of one frame for one shard) that those rounds released.",
 		"Per round: how well reads share rounds.", func(s stores) float64 { return float64(s.ReadsConfirmed) })
+	s.gauge("ringfort_views", "Views of shards that scans hold open.", "Near 64 scans are refused as overloaded: they are many, or their clients read slowly.",
+		func(s stores) float64 { return float64(s.Views) })
+}
+
+// addReads counts keys read by how they were proven.
+func addReads(b *book, from Sources) {
+	reads := section(b, "Reads", "Keys read on this node, by how it was known that they are as new as their level asks: leader (a confirm round), follower "+
+		"(the leader was asked for its index), replica (what was applied here was enough).",
+		func() []row[uint64] {
+			store, ok := from.Store()
+			if !ok {
+				return nil
+			}
+			c := store.Counters()
+			return []row[uint64]{{[]string{"leader"}, c.ReadsByLeader}, {[]string{"follower"}, c.ReadsByFollower}, {[]string{"replica"}, c.ReadsByReplica}}
+		}, "served")
+	reads.counter("ringfort_read_keys_total", "Keys read.", "Session and bounded-stale reads that all come to the leader: replicas lag behind what is asked.",
+		func(n uint64) float64 { return float64(n) })
 }
 
 // addWatchdog counts cures by what they are for.
