@@ -62,7 +62,10 @@ func Range(from, to string) Keys {
 // prefixEnd is the first key behind all that begin with p; empty when there is
 // none.
 func prefixEnd(p string) string {
-	end := []byte(strings.TrimRight(p, "\xff"))
+	end := []byte(p)
+	for len(end) > 0 && end[len(end)-1] == 0xff {
+		end = end[:len(end)-1]
+	}
 	if len(end) == 0 {
 		return ""
 	}
