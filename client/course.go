@@ -140,6 +140,9 @@ func (k *course) over(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return failure(&k.probe, endKind(ctx.Err()), k.probe.last)
 	case k.patience > 0 && k.client.now()-k.since >= k.patience:
+		if k.probe.verb == verbWatch {
+			return failure(&k.probe, ErrUnavailable, k.probe.last)
+		}
 		return failure(&k.probe, ErrTimeout, k.probe.last)
 	}
 	return nil

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -83,6 +85,11 @@ func (k Keys) arc() shardmap.Arc {
 		return shardmap.Arc{From: k.slot, To: k.slot + 1}
 	}
 	return shardmap.Arc{From: 0, To: shardmap.Slots}
+}
+
+// compareBySlot orders keys as scans BySlot do.
+func compareBySlot(a, b []byte) int {
+	return cmp.Or(cmp.Compare(shardmap.SlotOf(a), shardmap.SlotOf(b)), bytes.Compare(a, b))
 }
 
 // check returns why the choice makes no sense, "" if it does.

@@ -153,9 +153,12 @@ func (m *model) split(at shardmap.Slot) {
 		*child.replicas[i] = *r
 		child.replicas[i].data, r.data = make(map[string]modelValue), make(map[string]modelValue)
 		for key, v := range m.replay(parent.log) {
-			if shardmap.SlotOf([]byte(key)) >= at {
+			// The log tells also of slots that had left the shard before.
+			switch slot := shardmap.SlotOf([]byte(key)); {
+			case !arc.Contains(slot):
+			case slot >= at:
 				child.replicas[i].data[key] = v
-			} else {
+			default:
 				r.data[key] = v
 			}
 		}

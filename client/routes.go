@@ -104,6 +104,32 @@ func (t *topology) pickAny(c *call, now instant) *conn {
 	return choose(all, c, now)
 }
 
+// reach is where the slots from the beginning of an arc stop following a route.
+func (t *topology) reach(r *route, arc shardmap.Arc) shardmap.Slot {
+	to := arc.From + 1
+	for to < arc.To && t.lookup(to) == r {
+		to++
+	}
+	return to
+}
+
+// reachBack is where the slots that follow a route up to the end of an arc begin.
+func (t *topology) reachBack(r *route, arc shardmap.Arc) shardmap.Slot {
+	from := arc.To - 1
+	for from > arc.From && t.lookup(from-1) == r {
+		from--
+	}
+	return from
+}
+
+// replicas are the nodes that could serve a shard's watch.
+func (r *route) replicas() []*conn {
+	if r == nil {
+		return nil
+	}
+	return r.conns
+}
+
 // candidates is the number of nodes that could serve the slot.
 func (t *topology) candidates(s shardmap.Slot) int {
 	if r := t.lookup(s); r != nil {

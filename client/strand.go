@@ -33,9 +33,17 @@ type strand struct {
 	seeks    uint64
 	examined uint64
 
-	items  []*kvv1.ScanItem // received, not yet taken
-	served Served
-	done   bool // nothing more will be received
+	segments []segment
+	items    []*kvv1.ScanItem // received, not yet taken
+	served   Served
+	done     bool // nothing more will be received
+}
+
+// segment says that a strand was read at a version behind a key, up to the next
+// segment's.
+type segment struct {
+	after   []byte // empty at the beginning
+	version uint64
 }
 
 func (s *scan) newStrand(arc shardmap.Arc) *strand {
@@ -74,6 +82,7 @@ func (st *strand) take() Item {
 // receive gets the next page, from whichever node has it, and returns how many
 // keys it counted.
 func (st *strand) receive(also func([]*strand)) (counted uint64, err error) {
+	st.course.since = st.scan.client.now() // a slow loop is no silence of the node's
 	for {
 		if st.stream == nil {
 			if err := st.open(also); err != nil {
@@ -164,16 +173,10 @@ func (st *strand) trim() {
 func (st *strand) narrow(r *route) []*strand {
 	s, t, rest := st.scan, &st.scan.client.topology, st.arc
 	if s.bySlot && s.reverse {
-		from := st.arc.To - 1
-		for from > st.arc.From && t.lookup(from-1) == r {
-			from--
-		}
+		from := t.reachBack(r, st.arc)
 		st.arc.From, rest.To = from, from
 	} else {
-		to := st.arc.From + 1
-		for to < st.arc.To && t.lookup(to) == r {
-			to++
-		}
+		to := t.reach(r, st.arc)
 		st.arc.To, rest.From = to, to
 	}
 	if rest.From >= rest.To {
@@ -221,6 +224,9 @@ func (st *strand) accept(page *kvv1.ScanPage) {
 	s.report.Seeks += page.GetSeeks() - st.seeks
 	s.report.Examined += page.GetExamined() - st.examined
 	st.seeks, st.examined = page.GetSeeks(), page.GetExamined()
+	if n := len(st.segments); n == 0 || st.segments[n-1].version != page.GetVersion() {
+		st.segments = append(st.segments, segment{st.after, page.GetVersion()})
+	}
 	st.items = page.GetItems()
 	st.served = Served{By: servedBy(page.GetServedBy()), Node: string(st.course.probe.try.conn.name()), ShardVersion: page.GetVersion()}
 	switch {
