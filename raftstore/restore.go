@@ -173,6 +173,7 @@ func (g *Group) reload(d snapshot.Descriptor) error {
 			d.Index, d.Term, index, term)
 	}
 	g.machine = machine
+	g.changes.reset(machine.LastVersion())
 	g.publish()
 	// L6: entries of ours may be among what the snapshot jumped over.
 	g.waiters.abandon()

@@ -67,9 +67,10 @@ type Store struct {
 	stopping chan struct{} // closed by Stop
 	closing  chan struct{} // closed when the state database is about to be closed
 
-	writes, reads nodeBound   // of all groups
-	logsFull      atomic.Bool // the logs are far above their bound
-	nearStall     atomic.Bool // puts must wait for the state database
+	writes, reads nodeBound    // of all groups
+	watchShare    atomic.Int64 // what the ring of each may hold
+	logsFull      atomic.Bool  // the logs are far above their bound
+	nearStall     atomic.Bool  // puts must wait for the state database
 	appliedBytes  atomic.Uint64
 	quarantined   quarantine
 
@@ -100,6 +101,7 @@ func Open(o Options) (*Store, error) {
 	s.reads.maxOps = int64(o.MaxNodeQueuedReads)
 	s.flusher, s.inspector, s.watchdog = newFlusher(s), newInspector(s), newWatchdog(s)
 	s.trickle = newTrickle()
+	s.watchShare.Store(min(o.WatchBytesPerShard, o.MaxWatchBytes))
 	if err := s.openDatabases(); err != nil {
 		return nil, err
 	}
@@ -392,6 +394,7 @@ func (s *Store) register(g *Group) error {
 		return kverr.New(kverr.Closed, "raftstore: the store is stopped")
 	}
 	s.mu.groups[g.shard] = g
+	s.shareWatchesLocked()
 	return nil
 }
 
@@ -403,5 +406,6 @@ func (s *Store) unregister(g *Group) bool {
 		return false
 	}
 	delete(s.mu.groups, g.shard)
+	s.shareWatchesLocked()
 	return true
 }
