@@ -41,7 +41,8 @@ func (c *Client) getCached(ctx context.Context, d *driver, one *call, key string
 }
 
 // getManyCached is GetMany through the cache. No key waits for another's flight.
-func (c *Client) getManyCached(ctx context.Context, calls []call, keys []string) {
+func (c *Client) getManyCached(ctx context.Context, calls []call, keys []string) []GetResult {
+	results, brought := make([]GetResult, len(calls)), make([]*fact, len(calls))
 	before, verdicts := make([]fact, len(calls)), make([]verdict, len(calls))
 	for i := range calls {
 		one := &calls[i]
@@ -59,20 +60,23 @@ func (c *Client) getManyCached(ctx context.Context, calls []call, keys []string)
 		}
 		one.ifNotVersion = before[i].version
 		c.cache.begin(keys[i], false)
-		defer func() { c.cache.end(keys[i], false, one.brought) }()
+		defer func() { c.cache.end(keys[i], false, brought[i]) }()
 	}
 	newDriver(c, calls).run(ctx)
 	for i := range calls {
-		one := &calls[i]
+		one, r := &calls[i], &results[i]
 		switch {
+		case one.err != nil:
+			r.Err = one.err
 		case verdicts[i] == cacheServes:
-			one.got, one.err = one.shown(c, keys[i], before[i])
-		case one.err == nil:
+			r.Item, r.Err = one.shown(c, keys[i], before[i])
+		default:
 			var known fact
-			one.got, known, one.err = one.learned(c, keys[i], before[i], verdicts[i])
-			one.brought = &known
+			r.Item, known, r.Err = one.learned(c, keys[i], before[i], verdicts[i])
+			brought[i] = &known
 		}
 	}
+	return results
 }
 
 // fromCache decides how a read begins: it is served, or it is registered as one that

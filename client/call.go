@@ -68,10 +68,7 @@ type call struct {
 	answer   *kvv1.Answer
 	err      error
 
-	// Of a read through the cache.
-	alone   bool // it is the flight that others wait for
-	got     Item
-	brought *fact
+	alone bool // of a read through the cache: it is the flight that others wait for
 
 	try attempt
 }

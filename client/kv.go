@@ -97,15 +97,15 @@ func (c *call) written() DeleteResult {
 	a := c.answer
 	return DeleteResult{
 		Version: a.GetVersion(), Repeated: a.GetRepeated(),
-		Previous: previousItem(string(c.key), a.GetPrevious()), PreviousLost: c.previous && a.GetDetailDropped(),
+		Previous: previousItem(c.key, a.GetPrevious()), PreviousLost: c.previous && a.GetDetailDropped(),
 	}
 }
 
-func previousItem(key string, p *kvv1.Previous) *Item {
+func previousItem[K string | []byte](key K, p *kvv1.Previous) *Item {
 	if !p.GetFound() {
 		return nil
 	}
-	return &Item{Key: key, Value: p.GetValue(), Version: p.GetVersion(), Expires: shardInstant(p.GetExpiresUs())}
+	return &Item{Key: string(key), Value: p.GetValue(), Version: p.GetVersion(), Expires: shardInstant(p.GetExpiresUs())}
 }
 
 func (c *call) item(key string) (Item, error) {

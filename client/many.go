@@ -1,9 +1,6 @@
 package client
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // KV is a key and the value to put there.
 type KV struct {
@@ -40,18 +37,12 @@ func (c *Client) GetMany(ctx context.Context, keys []string, opts ...ReadOption)
 		calls[i].params = asked
 		calls[i].fill(c, verbGet, key, nil)
 	}
-	results := make([]GetResult, len(keys))
 	if c.cached(&asked) {
-		c.getManyCached(ctx, calls, keys)
-		for i := range calls {
-			results[i] = GetResult{calls[i].got, calls[i].err}
-			if errors.Is(calls[i].err, ErrNotFound) {
-				calls[i].err = nil
-			}
-		}
+		results := c.getManyCached(ctx, calls, keys)
 		return results, worst(calls)
 	}
 	newDriver(c, calls).run(ctx)
+	results := make([]GetResult, len(keys))
 	for i := range calls {
 		if calls[i].err != nil {
 			results[i].Err = calls[i].err
