@@ -439,7 +439,7 @@ func TestP7_CacheAgainstHistory(t *testing.T) {
 					acked = 0
 				}
 			}
-			f, v := k.look(key, &params{level: kvv1.ReadLevel_READ_LEVEL_ANY})
+			f, v := k.look(key, &params{level: kvv1.ReadLevel_READ_LEVEL_ANY}, 0)
 			if v != cacheServes {
 				continue
 			}

@@ -52,13 +52,13 @@ func (c *Client) getManyCached(ctx context.Context, calls []call, keys []string)
 		if one.finished {
 			continue
 		}
-		before[i], verdicts[i] = c.cache.look(keys[i], &one.params)
+		before[i], verdicts[i] = c.cache.look(keys[i], one.params, one.minVersion)
 		c.cache.stats.note(verdicts[i])
 		if verdicts[i] == cacheServes {
 			one.finished = true
 			continue
 		}
-		one.ifNotVersion = before[i].version
+		one.knownVersion = before[i].version
 		c.cache.begin(keys[i], false)
 		defer func() { c.cache.end(keys[i], false, brought[i]) }()
 	}
@@ -85,7 +85,7 @@ func (c *Client) getManyCached(ctx context.Context, calls []call, keys []string)
 func (c *Client) fromCache(ctx context.Context, one *call, key string) (fact, verdict, error) {
 	k := c.cache
 	for waited := false; ; waited = true {
-		f, v := k.look(key, &one.params)
+		f, v := k.look(key, one.params, one.minVersion)
 		if v == cacheServes {
 			k.stats.note(v)
 			return f, v, nil
@@ -97,7 +97,7 @@ func (c *Client) fromCache(ctx context.Context, one *call, key string) (fact, ve
 		if wait == nil {
 			k.stats.note(v)
 			if v == cacheAsks {
-				one.ifNotVersion = f.version // 0 when there was no value: any is news
+				one.knownVersion = f.version // 0 when there was no value: any is news
 			}
 			return f, v, nil
 		}

@@ -34,7 +34,7 @@ func (c *Client) GetMany(ctx context.Context, keys []string, opts ...ReadOption)
 	}
 	calls := make([]call, len(keys))
 	for i, key := range keys {
-		calls[i].params = asked
+		calls[i].params = &asked
 		calls[i].fill(c, verbGet, key, nil)
 	}
 	if c.cached(&asked) {
@@ -62,7 +62,7 @@ func (c *Client) PutMany(ctx context.Context, pairs []KV, opts ...WriteOption) (
 	calls := make([]call, len(pairs))
 	asked := writeMany(opts)
 	for i, kv := range pairs {
-		calls[i].params = asked
+		calls[i].params = &asked
 		calls[i].fill(c, verbPut, kv.Key, kv.Value)
 	}
 	return c.finishMany(ctx, calls)
@@ -73,7 +73,7 @@ func (c *Client) DeleteMany(ctx context.Context, keys []string, opts ...WriteOpt
 	calls := make([]call, len(keys))
 	asked := writeMany(opts)
 	for i, key := range keys {
-		calls[i].params = asked
+		calls[i].params = &asked
 		calls[i].fill(c, verbDelete, key, nil)
 	}
 	return c.finishMany(ctx, calls)

@@ -28,7 +28,6 @@ type params struct {
 	replicas     replicas
 	token        *Token // nil: none
 	inSession    bool   // the token is that of session
-	minVersion   uint64 // looked up in the token, for a key
 	maxAge       uint64 // µs
 	ifNotVersion uint64
 	keysOnly     bool

@@ -67,7 +67,7 @@ func (p *params) bound() bool { return p.session != nil || p.token != nil }
 // bind makes sure that the options' session and token are of this cluster, which
 // it has to get to know for that, and looks up what the read has to reflect.
 func (c *call) bind(ctx context.Context, client *Client) {
-	if flaw := client.checkCluster(ctx, &c.params); flaw != nil {
+	if flaw := client.checkCluster(ctx, c.params); flaw != nil {
 		flaw.Op, flaw.Key = c.verb.String(), string(c.key)
 		c.fail(flaw)
 		return
