@@ -24,12 +24,6 @@ func (m *model) lagging() {
 	}
 }
 
-func (m *model) servedBy(by kvv1.ServedBy) int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.served[by]
-}
-
 func TestReadLevels(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newModel(t, 3, 1)
