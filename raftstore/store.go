@@ -43,6 +43,7 @@ type Store struct {
 	confirmer *confirmer
 	readers   *readPool
 	views     *views
+	asker     *asker
 	flusher   *flusher
 	inspector *inspector
 	source    *snapshot.Source  // of what is sent to peers
@@ -61,6 +62,8 @@ type Store struct {
 		stuckTransfers, commitStalls, wedgedFollowers, laggingReplicas                        atomic.Uint64
 
 		reads [numServed]atomic.Uint64 // keys
+
+		indexFlights, indexFailures atomic.Uint64
 	}
 	dead     atomic.Bool   // Fatal was called: nothing may be acknowledged any more
 	died     chan struct{} // closed then
@@ -109,7 +112,7 @@ func Open(o Options) (*Store, error) {
 	s.verifier = newVerifier(s)
 	s.confirmer = newConfirmer(s)
 	s.readers = newReadPool(o.ReadWorkers)
-	s.views = newViews(o.MaxViews)
+	s.views, s.asker = newViews(o.MaxViews), newAsker(s)
 	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run} {
 		s.loops.Go(loop)
 	}
@@ -119,6 +122,7 @@ func Open(o Options) (*Store, error) {
 	s.gate.Go(newDiskGate(s).run)
 	s.space.Start()
 	o.Network.OnConfirm(s.confirm)
+	o.Network.OnReadIndex(s.answerIndexes)
 	o.Network.OnEntries(s.takesEntries)
 	o.Network.OnSnapshot(s.admitSnapshot)
 	if err := s.boot(); err != nil {
@@ -250,6 +254,8 @@ func (s *Store) Counters() Counters {
 		ReadsByFollower: s.counters.reads[ByFollower].Load(),
 		ReadsByReplica:  s.counters.reads[ByReplica].Load(),
 		Views:           s.views.count(),
+		IndexFlights:    s.counters.indexFlights.Load(),
+		IndexFailures:   s.counters.indexFailures.Load(),
 		ElectionsWon:    s.counters.electionsWon.Load(),
 		Overloaded:      s.counters.overloaded.Load(),
 		TermChanges:     s.counters.termChanges.Load(),
@@ -281,7 +287,11 @@ func (s *Store) sweep() {
 				if g.reads.hasPending() {
 					s.confirmer.enqueue(g)
 				}
+				if g.reads.hasAsking() {
+					g.askAgain()
+				}
 			}
+			s.asker.sweep(now)
 			s.views.sweep(now)
 		}
 	}
