@@ -80,14 +80,14 @@ type Latencies struct {
 	Failures      histogram.Snapshot // operations of any kind that did not
 }
 
-// Results are the totals of all kinds of answer; those of unknown operations only
-// where there were some.
+// Results are the totals of all kinds of answer; those of unknown operations, and of
+// kinds that only some operations can meet, only where there were some.
 func (s *Server) Results() []OpCount {
 	counts := make([]OpCount, 0, numOps*numResults)
 	for op := range numOps {
 		for kind := range kverr.Kind(numResults) {
 			n := s.measures.results[op][kind].Load()
-			if n > 0 || op != OpUnknown {
+			if n > 0 || op != OpUnknown && kind <= kverr.NoSpace {
 				counts = append(counts, OpCount{op, kind, n})
 			}
 		}
