@@ -16,6 +16,8 @@
 //	Scan, Count        of each shard one snapshot, at the level asked for; after an     always, behind the last key
 //	                   interruption a newer one: unchanged keys come exactly once
 //	DeleteRange        every key found is deleted, each by itself                   as Delete
+//	Watch              of each shard all changes behind the beginning, once and in      always, behind the last change;
+//	                   order, groups whole; else ErrCompacted, or a Reset               ErrUnavailable after a minute
 //	… WithRequestID    the same, also across restarts of the caller                 the same
 //	… WithoutRequestID durable, applied                                             only if certainly not applied
 //
@@ -54,6 +56,15 @@
 // many slots asks every shard to look for it. ByKey merges the shards' streams,
 // BySlot takes one shard after the other and is cheaper; WithReport tells the cost.
 //
+// # Watches
+//
+// A watch has a stream per shard, from any replica that can serve it, and hands on
+// what comes; between shards there is no order. Every Changes has a Token, and so has
+// a finished scan: From it the same process or another one continues, also after
+// splits. Replicas remember changes for a while. When none remembers enough the
+// watch says ErrCompacted, or, WithResync, shows what there is now as Reset and goes
+// on behind that. It is never silent about a gap.
+//
 // # Deadlines
 //
 // A key with a deadline (WithTTL, Expire) is gone when its shard's time has
@@ -73,36 +84,34 @@
 //     open, and so protected, until the caller has the final answer.
 //   - P4: an error says InDoubt unless every attempt certainly had no effect:
 //     was never put into a frame, or was answered by a refusal.
-//   - P8: keys of one shard do not wait for another's, not even within one call.
-//     Of what a connection may have in flight a shard gets as much as it leaves
-//     free; beyond it its callers wait in a line of their own. So a shard that does
-//     not answer has half of the room of its leader's connection, the next one half
-//     of what is left, and the shards that answer have the rest.
-//   - P9: what a connection has in flight is bounded in number and bytes, those that
-//     reads will bring included; beyond it callers wait in line, each within its
-//     context.
+//   - P8: keys of one shard do not wait for another's, not even within one call;
+//     only a full connection to the node that both are on makes them wait.
+//   - P9: what a connection has in flight is bounded in number and bytes; beyond
+//     it callers wait in line, each within its context.
+//   - P6: a watch moves its position only with what its loop was given, and asks
+//     for what is behind the position. A stream that brings nothing, not even its
+//     progress, for watchSilence is broken off and taken up elsewhere.
 //   - Every call given to a connection comes back to its driver exactly once, and
 //     has at most one attempt under way.
 //
 // # At the bounds
 //
-// A full connection, or a shard's full share of it, makes callers wait: a node would
-// refuse what is too much for a slow shard (or, worse, not read on), so it is better
-// not sent, and costs no memory on either side. A shard alone may have 4096 operations
-// and 8 MiB in flight. Lines take turns, call by call. A client id with laneSpan numbers between
+// A full connection makes callers wait. A client id with laneSpan numbers between
 // its oldest open write and its newest hands over to a fresh one. Keys, values
 // and frames are held to the limits that the nodes name. The pauses between
 // attempts grow and are jittered: to half a second for connecting to a node, to a
 // fifth of a second for a call. A scan holds one page per shard, and beyond that
 // what the flow control of its streams lets through; a loop that stands still stops
-// the nodes, which break off after a while.
+// the nodes, which break off after a while. The same goes for a watch, which queues
+// nothing itself; cut off, it resumes where it was if replicas still remember.
 //
 // # Goroutines and locks
 //
 // A connection has two goroutines, one that connects and reads and one that
 // writes; Close waits for all of them. Calls and scans run in their callers'
 // goroutines. Scans have gRPC streams of their own beside that of calls, on the same
-// connection; breaking off their loop ends them. The
+// connection; breaking off their loop ends them. A watch has a goroutine for each
+// shard, which its loop waits for when it ends, and Close too. The
 // locks are topology.mu, then conn.mu, then the leaves numbers.mu, shardTime.mu,
 // random.mu and Client.life. None is held while waiting for a channel, a timer or
 // gRPC. Routes are looked up without a lock.

@@ -212,6 +212,56 @@ func ExampleClient_DeleteRange() {
 	fmt.Println(n, err)
 }
 
+func ExampleClient_Watch() {
+	var c *client.Client
+	for ch, err := range c.Watch(context.Background(), client.Prefix("job/"), client.FromNow()) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, e := range ch.Events {
+			fmt.Println(ch.Version, e.Type, e.Key, string(e.Value))
+		}
+		save(ch.Token.String()) // where another process can go on from
+	}
+}
+
+// A copy of a part of the store that follows it for ever, whatever happens.
+func ExampleWithResync() {
+	var c *client.Client
+	ctx, jobs := context.Background(), client.Prefix("job/")
+	mirror := make(map[string][]byte)
+	var report client.ScanReport
+	for item, err := range c.Scan(ctx, jobs, client.WithReport(&report)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		mirror[item.Key] = item.Value
+	}
+	for ch, err := range c.Watch(ctx, jobs, client.From(report.Token()), client.WithResync()) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if ch.First {
+			for key := range mirror {
+				if ch.Covers(key) {
+					delete(mirror, key)
+				}
+			}
+		}
+		for _, item := range ch.Items {
+			mirror[item.Key] = item.Value
+		}
+		for _, e := range ch.Events {
+			switch e.Type {
+			case client.EventPut:
+				mirror[e.Key] = e.Value
+			case client.EventDelete, client.EventExpire:
+				delete(mirror, e.Key)
+			}
+		}
+	}
+}
+
 func ExampleClient_Txn() {
 	var c *client.Client
 	r, err := c.Txn().

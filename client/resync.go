@@ -21,19 +21,13 @@ func (t *tap) resync() error {
 	st.course.patience = watchPatience
 	part := resetPart{tap: t, strand: st, first: true}
 	for {
-		split := false
-		ok, err := st.next(func([]*strand) { split = true })
+		ok, err := st.next(func([]*strand) {
+			// The slots behind have a shard of their own, and nothing of them was shown:
+			// the strand goes by slot. Another tap resets them.
+			t.cede(st.arc.To)
+		})
 		if err != nil {
 			return err
-		}
-		if split {
-			// The slots behind have a shard of their own. They begin a reset of their own,
-			// and so does this tap if a part of them was shown already.
-			begun := len(st.segments) > 1 || part.shown > 0
-			t.cede(st.arc.To)
-			if begun {
-				return nil
-			}
 		}
 		if !ok {
 			break
@@ -59,14 +53,12 @@ type resetPart struct {
 	first  bool
 	items  []Item
 	bytes  int
-	shown  int // items
 }
 
 // add returns false when the loop is gone.
 func (p *resetPart) add(item Item) bool {
 	p.items = append(p.items, item)
 	p.bytes += len(item.Key) + len(item.Value)
-	p.shown++
 	if len(p.items) < resetItems && p.bytes < resetBytes {
 		return true
 	}

@@ -263,6 +263,67 @@ func TestWatchCompacted(t *testing.T) {
 	})
 }
 
+// A reset whose scan is interrupted shows a part of the keys at a newer version
+// than it goes on from. Nothing of that is told twice, and nothing is lost.
+func TestP6_ResetIsInterrupted(t *testing.T) {
+	for _, split := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			m := newModel(t, 3, 1)
+			c := m.w.open("n1:7400,n2:7400,n3:7400")
+			keys := m.fill(t, c, numbered("k%02d", 20)...)
+			var report ScanReport
+			for range c.Scan(context.Background(), All(), WithReport(&report)) {
+			}
+			m.fill(t, c, keys...)
+			m.mu.Lock()
+			for n := range 3 {
+				m.streams.floors[[2]int{0, n}] = m.shards[0].lastVersion()
+			}
+			interrupted := false
+			m.streams.onPage = func(_ *fakeNode, _ *kvv1.ScanRequest, count int) error {
+				if count != 2 || interrupted {
+					return nil
+				}
+				interrupted = true
+				if split {
+					m.split(shardmap.SlotOf([]byte(bySlot(keys)[8])))
+					m.mu.Lock()
+					m.streams.floors[[2]int{1, 0}] = m.shards[1].lastVersion()
+					m.streams.floors[[2]int{1, 1}] = m.shards[1].lastVersion()
+					m.streams.floors[[2]int{1, 2}] = m.shards[1].lastVersion()
+					m.mu.Unlock()
+				}
+				for _, s := range m.shards {
+					set := modelSet{version: s.lastVersion() + 1000}
+					for _, key := range append(keys, "new1", "new2", "new3", "new4") {
+						if s.record.Arc.Contains(shardmap.SlotOf([]byte(key))) {
+							set.changes = append(set.changes, &kvv1.Change{Kind: kvv1.ChangeKind_CHANGE_KIND_PUT, Key: []byte(key), Value: []byte("2")})
+						}
+					}
+					m.mu.Lock()
+					m.append(s, set)
+					m.mu.Unlock()
+				}
+				return wire.StatusFromError(kverr.New(kverr.Unavailable, "again"))
+			}
+			m.mu.Unlock()
+			w := watchAll(c, All(), From(report.Token()), WithResync())
+			time.Sleep(3 * time.Second)
+			changes, _ := w.stop()
+			f := &follower{t: t, data: map[string]string{}, last: map[string]uint64{}, seen: map[string]int{}}
+			for _, ch := range changes {
+				f.take(ch)
+			}
+			if want := m.contents(""); !maps.Equal(f.data, want) || len(want) != 24 || !interrupted {
+				t.Errorf("follows %v\nwant    %v", f.data, want)
+			}
+			if f.resets < 1 || split && f.resets < 2 {
+				t.Errorf("%d resets", f.resets)
+			}
+		})
+	}
+}
+
 func TestWatchFailures(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		m := newModel(t, 1, 2)
