@@ -80,6 +80,7 @@ Start with:
 	}
 	group("data", a.putCommand(), a.getCommand(), a.delCommand(), a.addCommand(),
 		a.ttlCommand(), a.expireCommand(), a.persistCommand(),
+		a.scanCommand(), a.countCommand(), a.deleteRangeCommand(), a.exportCommand(),
 		a.importCommand(), a.benchCommand())
 	group("clusters", a.clusterCommand(), a.nodeGroupCommand(), a.localCommand())
 	group("other", a.completionCommand(), a.versionCommand())
