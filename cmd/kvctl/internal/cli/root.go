@@ -79,7 +79,7 @@ Start with:
 		}
 	}
 	group("data", a.putCommand(), a.getCommand(), a.delCommand(), a.addCommand(),
-		a.ttlCommand(), a.expireCommand(), a.persistCommand(),
+		a.ttlCommand(), a.expireCommand(), a.persistCommand(), a.txnCommand(),
 		a.scanCommand(), a.countCommand(), a.deleteRangeCommand(), a.exportCommand(),
 		a.importCommand(), a.benchCommand())
 	group("clusters", a.clusterCommand(), a.nodeGroupCommand(), a.localCommand())
