@@ -80,8 +80,8 @@ Start with:
 	}
 	group("data", a.putCommand(), a.getCommand(), a.delCommand(), a.addCommand(),
 		a.ttlCommand(), a.expireCommand(), a.persistCommand(), a.txnCommand(),
-		a.scanCommand(), a.countCommand(), a.deleteRangeCommand(), a.exportCommand(),
-		a.importCommand(), a.benchCommand())
+		a.scanCommand(), a.countCommand(), a.watchCommand(), a.deleteRangeCommand(),
+		a.exportCommand(), a.importCommand(), a.benchCommand())
 	group("clusters", a.clusterCommand(), a.nodeGroupCommand(), a.localCommand())
 	group("other", a.completionCommand(), a.versionCommand())
 	root.AddCommand(exitCodesTopic(), environmentTopic())
