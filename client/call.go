@@ -68,6 +68,11 @@ type call struct {
 	answer   *kvv1.Answer
 	err      error
 
+	// Of a read through the cache.
+	alone   bool // it is the flight that others wait for
+	got     Item
+	brought *fact
+
 	try attempt
 }
 
@@ -83,11 +88,12 @@ type attempt struct {
 	leader   *leadership // the hint that it followed, if any
 
 	stage      stage
-	id         uint64  // on the stream, when sent
-	at         instant // when queued, then when sent
-	line       *line   // of its shard, at the connection
-	cost       int     // what it is charged with, when sent
-	prev, next *call   // in the line
+	id         uint64        // on the stream, when sent
+	at         instant       // when queued, then when sent
+	boot       time.Duration // by the cache's clock: before it was sent
+	line       *line         // of its shard, at the connection
+	cost       int           // what it is charged with, when sent
+	prev, next *call         // in the line
 
 	event  event
 	cause  error

@@ -21,6 +21,7 @@ type Client struct {
 	limits    limits
 	topology  topology
 	counters  counters
+	cache     *cache    // nil: none
 	drivers   sync.Pool // of *driver, for calls with one key; channels and timers stay within one synctest bubble
 
 	closed      atomic.Bool
@@ -59,6 +60,9 @@ func Open(ctx context.Context, target string, opts ...Option) (*Client, error) {
 		cfg: cfg, log: cfg.logger, started: time.Now(), random: random,
 		numbers: newNumbers(random), shardTime: newShardTime(cfg.clock),
 		closing: make(chan struct{}), firstHello: make(chan struct{}),
+	}
+	if cfg.cacheBytes > 0 {
+		c.cache = newCache(cfg.cacheBytes, c.shardTime, cfg.clock.Boot)
 	}
 	c.limits.init()
 	c.drivers.New = func() any { return newDriver(c, nil) }

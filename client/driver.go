@@ -249,9 +249,12 @@ func (d *driver) finish(c *call, answer *kvv1.Answer, err *Error) {
 			d.client.counters.inDoubt.Add(1)
 		}
 		c.err = err
-		return
+	} else {
+		c.answer = answer
 	}
-	c.answer = answer
+	if d.client.cache != nil {
+		d.client.cache.ended(c)
+	}
 }
 
 // abandon ends all open calls because the caller's time is over or the client

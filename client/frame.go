@@ -1,6 +1,8 @@
 package client
 
 import (
+	"time"
+
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 )
 
@@ -39,13 +41,16 @@ func (n *conn) take() *kvv1.ClientFrame {
 	n.client.counters.frames.Add(1)
 	n.client.counters.operations.Add(uint64(count))
 	b := frameBuilder{operations: make([]kvv1.Operation, count), data: make([]byte, 0, data), now: n.client.now()}
+	if n.client.cache != nil {
+		b.boot = n.client.cache.boot()
+	}
 	frame := &kvv1.ClientFrame{Operations: make([]*kvv1.Operation, count)}
 	numbers := n.client.numbers
 	numbers.mu.Lock()
 	for i := range count {
 		c := chosen.pop()
 		n.nextID++
-		c.try.id, c.try.stage, c.try.at = n.nextID, stageSent, b.now
+		c.try.id, c.try.stage, c.try.at, c.try.boot = n.nextID, stageSent, b.now, b.boot
 		n.pending[c.try.id] = c
 		if c.attempts++; c.attempts > 1 {
 			n.client.counters.retries.Add(1)
@@ -95,6 +100,7 @@ type frameBuilder struct {
 	operations []kvv1.Operation
 	data       []byte // all keys and values
 	now        instant
+	boot       time.Duration
 }
 
 func (b *frameBuilder) add(i int, c *call, own *lane) *kvv1.Operation {

@@ -55,6 +55,9 @@ func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Item,
 		opt.read(&one.params)
 	}
 	one.fill(c, verbGet, key, nil)
+	if c.cached(&one.params) {
+		return c.getCached(ctx, d, one, key)
+	}
 	d.run(ctx)
 	if one.err != nil {
 		return Item{}, one.err

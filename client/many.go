@@ -1,6 +1,9 @@
 package client
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // KV is a key and the value to put there.
 type KV struct {
@@ -37,8 +40,18 @@ func (c *Client) GetMany(ctx context.Context, keys []string, opts ...ReadOption)
 		calls[i].params = asked
 		calls[i].fill(c, verbGet, key, nil)
 	}
-	newDriver(c, calls).run(ctx)
 	results := make([]GetResult, len(keys))
+	if c.cached(&asked) {
+		c.getManyCached(ctx, calls, keys)
+		for i := range calls {
+			results[i] = GetResult{calls[i].got, calls[i].err}
+			if errors.Is(calls[i].err, ErrNotFound) {
+				calls[i].err = nil
+			}
+		}
+		return results, worst(calls)
+	}
+	newDriver(c, calls).run(ctx)
 	for i := range calls {
 		if calls[i].err != nil {
 			results[i].Err = calls[i].err

@@ -19,13 +19,16 @@ import (
 // WithTimeout says otherwise.
 const DefaultTimeout = 10 * time.Second
 
-// Clock is the pair of readings that a client estimates shard time from. Timers
+// Clock is what a client estimates shard time and the age of its cache from. Timers
 // and deadlines are not taken from it but from package time.
 type Clock interface {
 	// WallMicros is the wall clock in microseconds since the Unix epoch.
 	WallMicros() uint64
 	// Mono is a monotonic clock from an arbitrary start.
 	Mono() time.Duration
+	// Boot is like Mono and goes on while the machine is suspended. The age of what
+	// the cache holds is measured by it.
+	Boot() time.Duration
 }
 
 // Option configures a Client at Open.
@@ -41,6 +44,7 @@ type config struct {
 	credentials credentials.TransportCredentials
 	dialer      func(ctx context.Context, address string) (net.Conn, error)
 	dialOptions []grpc.DialOption
+	cacheBytes  int64
 }
 
 func newConfig(opts []Option) (config, error) {
@@ -56,6 +60,9 @@ func newConfig(opts []Option) (config, error) {
 	}
 	if cfg.timeout <= 0 {
 		return cfg, invalid("open", "", "the timeout must be positive, not %v", cfg.timeout)
+	}
+	if cfg.cacheBytes < 0 {
+		return cfg, invalid("open", "", "the cache cannot have %d bytes", cfg.cacheBytes)
 	}
 	return cfg, nil
 }
@@ -94,6 +101,11 @@ func WithTransportCredentials(t credentials.TransportCredentials) Option {
 func WithDialer(dial func(ctx context.Context, address string) (net.Conn, error)) Option {
 	return func(c *config) { c.dialer = dial }
 }
+
+// WithCache gives the client a cache of that many bytes for what Get and GetMany
+// read; 0, the default, is none. It weakens no level: see the package's
+// documentation. The least recently used goes first.
+func WithCache(bytes int64) Option { return func(c *config) { c.cacheBytes = bytes } }
 
 // WithDialOptions adds gRPC dial options, after the client's own.
 func WithDialOptions(opts ...grpc.DialOption) Option {

@@ -130,6 +130,12 @@ func IfNotVersion(v uint64) ReadOption {
 	})
 }
 
+// WithoutCache makes a Get or GetMany pass by the client's cache: it is not served
+// from there, and leaves nothing there.
+func WithoutCache() ReadOption {
+	return paramOption(func(p *params) { p.used |= optWithoutCache })
+}
+
 func (p *params) setLevel(l kvv1.ReadLevel) {
 	if p.used&optLevel != 0 && p.level != l {
 		p.spoil("more than one read level")

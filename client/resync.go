@@ -43,6 +43,7 @@ func (t *tap) resync() error {
 	if !part.flush(true) {
 		return errStop
 	}
+	t.course.progressed()
 	return nil
 }
 

@@ -107,11 +107,12 @@ func (c *Client) checkCluster(ctx context.Context, p *params) *Error {
 	return nil
 }
 
-// note makes the call's session see what an answer has.
+// note makes the call's session see what an answer has. Of a write that was applied
+// it is the write itself: its shard may have gone on, but nobody has seen that.
 func (c *call) note(client *Client, a *kvv1.Answer) {
-	arc := shardmap.Arc{From: c.slot, To: c.slot + 1}
-	if r := c.try.route; r != nil {
-		arc = r.record.Arc
+	version := a.GetShardVersion()
+	if v := a.GetVersion(); c.isWrite() && a.GetError() == nil && v != 0 || version == 0 {
+		version = v
 	}
-	c.session.saw(client.topology.cluster(), arc, max(a.GetShardVersion(), a.GetVersion()))
+	c.session.saw(client.topology.cluster(), c.arc(), version)
 }

@@ -17,6 +17,7 @@ type skewed struct {
 
 func (s *skewed) WallMicros() uint64  { return s.wall }
 func (s *skewed) Mono() time.Duration { return s.mono }
+func (s *skewed) Boot() time.Duration { return s.mono }
 
 func TestNoSingleClockDecidesShardTime(t *testing.T) {
 	const hour, base = uint64(3600e6), uint64(1e15)

@@ -57,3 +57,12 @@ func (g dataGroup) View(ctx context.Context, spec raftstore.ReadSpec) (kvserver.
 	}
 	return v, nil
 }
+
+// Watch implements kvserver.Group.
+func (g dataGroup) Watch(ctx context.Context, after uint64, now bool) (kvserver.Watch, error) {
+	w, err := g.Group.Watch(ctx, after, now)
+	if err != nil {
+		return nil, err // without a typed nil
+	}
+	return w, nil
+}

@@ -60,6 +60,7 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 	defer func() { err = errors.Join(err, batch.Close()) }()
 
 	var done []completion
+	var changes []place
 	var term uint64
 	var marks []state.VerifyID
 	for _, l := range logs {
@@ -79,7 +80,10 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 			}
 			done = append(done, completion{entry.Proposal, results})
 			marks = g.machine.Marks()
-			g.noteDeadlines(g.machine.Changes())
+			if c := g.machine.Changes(); len(c) > 0 {
+				g.noteDeadlines(c)
+				changes = append(changes, newPlace(c, l.Data))
+			}
 		case raft.LogConfiguration:
 			if err := g.machine.ApplyConfiguration(batch, l.Index, l.Term, l.Data); err != nil {
 				return 0, err
@@ -100,6 +104,9 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 		return 0, err
 	}
 	g.store.haltIfDead() // a commit that met Pebble's Fatalf has not happened
+	// Before anybody can know that it is applied: a watch that begins after what is
+	// applied begins after what it has.
+	g.changes.append(changes, g.machine.LastVersion())
 	g.publish()
 	v := g.view.Load()
 	g.store.verifier.marked(g, v.applied, marks)

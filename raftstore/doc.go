@@ -35,6 +35,13 @@
 // it was asked for lately enough, and asks otherwise; a read of any age is answered
 // at once. ReadLevel has the promises, ServedBy says which way it went.
 //
+// # What is remembered
+//
+// Each replica keeps its newest changes in memory, for those who watch (ring): at
+// most 4 MiB, and 256 MiB on a node. The apply loop appends and waits for nobody. A
+// start, a restart in place and an installed snapshot begin anew; whoever needs more
+// is told Compacted. Many keys of one moment come from a View.
+//
 // # What is refused
 //
 // A shard's queues are bounded, and those of all shards together are (nodeBound), so
@@ -104,6 +111,8 @@
 //     first message.
 //   - R4: the age of an index counts from before its round began, on a clock that
 //     goes on while the machine is suspended.
+//   - P6: a watch gets every change after its version once and in order, those of one
+//     version together, or Compacted.
 //   - T1: a leader stamps nothing before a clock round of its own term, nor after
 //     its clocks have drifted apart.
 //

@@ -32,6 +32,7 @@ type Group struct {
 
 	deadlines deadlines   // of the shard's keys
 	sweeping  atomic.Bool // a sweep of due keys is under way
+	changes   *ring       // what it did lately, for those who watch
 
 	queue   *writeQueue
 	waiters *waiters
@@ -97,6 +98,7 @@ func (s *Store) open(rec shardmap.Record) (*Group, error) {
 		elected:      make(chan struct{}, 1),
 		closing:      make(chan struct{}),
 	}
+	g.changes = newRing(&s.watchShare, machine.LastVersion())
 	g.queue.node, g.reads.node = &s.writes, &s.reads
 	g.waiters = newWaiters(g.proposalLeft)
 	g.lag.quiet = newGateLatch(s.opts.DiskSilence)
@@ -144,6 +146,7 @@ func (g *Group) stop() error {
 // stopSaying is stop with another answer to those who wait.
 func (g *Group) stopSaying(why error) error {
 	close(g.closing)
+	g.changes.end(why)
 	g.endTenure(nil)
 	g.queue.close(why)
 	err := g.trans.Close()
@@ -201,6 +204,7 @@ func (g *Group) Status() Status {
 	st.FirstIndex, _ = g.log.FirstIndex() // from memory: it does not fail
 	st.QueuedWrites, st.QueuedBytes = g.queue.size()
 	st.QueuedReads = g.reads.size()
+	st.WatchBytes, st.WatchFloor, _ = g.changes.size()
 	if h, ok := g.Leader(); ok {
 		st.Leader = h.Node
 	}

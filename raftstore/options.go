@@ -71,6 +71,12 @@ type Options struct {
 	MemTableBytes uint64
 	// ReadWorkers execute confirmed reads. Default 4.
 	ReadWorkers int
+	// WatchBytesPerShard is what a replica remembers of its newest changes, for those
+	// who watch, beside the newest log entry; MaxWatchBytes bounds all of a node, which
+	// share it equally. Less makes watchers that were away begin anew. Defaults 4 MiB
+	// and 256 MiB.
+	WatchBytesPerShard int64
+	MaxWatchBytes      int64
 	// MaxViews bounds the views open on the node, which scans hold; beyond them they
 	// are refused as Overloaded. Each may pin the memtables of its moment. Default 64.
 	MaxViews int
@@ -134,6 +140,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MemTableBytes, 64<<20)
 	setDefault(&o.ReadWorkers, 4)
 	setDefault(&o.MaxViews, 64)
+	setDefault(&o.WatchBytesPerShard, 4<<20)
+	setDefault(&o.MaxWatchBytes, 256<<20)
 	setDefault(&o.FlushBytes, 64<<20)
 	setDefault(&o.FlushInterval, 30*time.Second)
 	setDefault(&o.LogBytesPerShard, 16<<20)

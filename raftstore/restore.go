@@ -174,6 +174,7 @@ func (g *Group) reload(d snapshot.Descriptor) error {
 	}
 	g.machine = machine
 	g.deadlines.forget()
+	g.changes.reset(machine.LastVersion())
 	g.publish()
 	// L6: entries of ours may be among what the snapshot jumped over.
 	g.waiters.abandon()

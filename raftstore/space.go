@@ -51,7 +51,7 @@ func newTrickle() *rate.Limiter { return rate.NewLimiter(trickleRate, trickleBur
 // a part of it applied asks before.
 func (g *Group) Admits(kind state.OpKind) error {
 	bound := diskspace.Critical
-	if !frees(kind) && g.shard != shardmap.SystemShard {
+	if takesSpace(kind) && g.shard != shardmap.SystemShard {
 		bound = diskspace.Low
 	}
 	starved := g.starved.Load() && g.shard != shardmap.SystemShard
@@ -70,11 +70,12 @@ func (g *Group) Admits(kind state.OpKind) error {
 	return g.noSpace()
 }
 
-// frees reports whether operations of a kind make room in the end. A transaction
-// may do either and counts as a put.
-func frees(kind state.OpKind) bool {
-	return kind == state.OpDelete || kind == state.OpSweep || kind == state.OpVerify
-}
+// frees reports whether operations of a kind make room in the end.
+func frees(kind state.OpKind) bool { return kind == state.OpDelete || kind == state.OpSweep }
+
+// takesSpace reports whether they may leave more behind than there was. A transaction
+// counts as a put, whatever is in it.
+func takesSpace(kind state.OpKind) bool { return !frees(kind) && kind != state.OpVerify }
 
 // noSpace refuses a write for want of space here, and says what is still taken.
 func (g *Group) noSpace() *kverr.Error {
@@ -122,7 +123,7 @@ func (g *Group) lookForRoom() {
 
 // keepsUp refuses what the databases cannot take on now.
 func (g *Group) keepsUp(kind state.OpKind) error {
-	if !g.store.pressed(frees(kind)) || g.shard == shardmap.SystemShard || g.tenure.Load() == nil {
+	if !g.store.pressed(!takesSpace(kind)) || g.shard == shardmap.SystemShard || g.tenure.Load() == nil {
 		return nil
 	}
 	return &kverr.Error{Kind: kverr.Overloaded, Shard: uint64(g.shard), Node: string(g.store.opts.Self), RetryAfter: pressureRetry,

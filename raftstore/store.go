@@ -69,9 +69,10 @@ type Store struct {
 	stopping  chan struct{} // closed by Stop
 	closing   chan struct{} // closed when the state database is about to be closed
 
-	writes, reads nodeBound   // of all groups
-	logsFull      atomic.Bool // the logs are far above their bound
-	nearStall     atomic.Bool // puts must wait for the state database
+	writes, reads nodeBound    // of all groups
+	watchShare    atomic.Int64 // what the ring of each may hold
+	logsFull      atomic.Bool  // the logs are far above their bound
+	nearStall     atomic.Bool  // puts must wait for the state database
 	appliedBytes  atomic.Uint64
 	quarantined   quarantine
 
@@ -103,6 +104,7 @@ func Open(o Options) (*Store, error) {
 	s.flusher, s.inspector, s.watchdog = newFlusher(s), newInspector(s), newWatchdog(s)
 	s.expirer = &expirer{store: s}
 	s.trickle = newTrickle()
+	s.watchShare.Store(min(o.WatchBytesPerShard, o.MaxWatchBytes))
 	if err := s.openDatabases(); err != nil {
 		return nil, err
 	}
@@ -399,6 +401,7 @@ func (s *Store) register(g *Group) error {
 		return kverr.New(kverr.Closed, "raftstore: the store is stopped")
 	}
 	s.mu.groups[g.shard] = g
+	s.shareWatchesLocked()
 	return nil
 }
 
@@ -410,5 +413,6 @@ func (s *Store) unregister(g *Group) bool {
 		return false
 	}
 	delete(s.mu.groups, g.shard)
+	s.shareWatchesLocked()
 	return true
 }

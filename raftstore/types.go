@@ -125,6 +125,10 @@ type Status struct {
 	QueuedWrites, QueuedBytes int
 	// QueuedReads is the keys of reads that wait.
 	QueuedReads int
+	// WatchBytes is what is remembered for those who watch, of the changes after
+	// WatchFloor.
+	WatchBytes int64
+	WatchFloor uint64
 	// Requests is the size of the request table as of Applied.
 	Requests state.RequestStats
 	// NoQuorumFor is how long the group has had no leader with a quorum, as far

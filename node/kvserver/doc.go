@@ -44,6 +44,16 @@
 // gives up, end it with Unavailable, and the client goes on behind the last key. A
 // call at the wrong place is answered with directions in its first page.
 //
+// # Watches
+//
+// A Watch is a stream of what one replica applies, of which the node remembers a
+// bounded part. Frames end between versions, and each says up to where all was sent.
+// A watch without changes sends a mark each second, but only after the replica has
+// learnt that it is not cut off; when it does not know that for 3 s the watch ends
+// (P6). A client that reads slowly falls behind what is remembered and is told
+// Compacted; one that takes nothing for StallTimeout is told Overloaded. Each watch
+// looks at each change of its shard.
+//
 // # At the bounds
 //
 // A stream with too much in flight is not read from, and HTTP/2 flow control
@@ -65,7 +75,7 @@
 //
 // # Goroutines and locks
 //
-// A scan has two: gRPC's handler and the one that sends; the Server waits for that,
+// A scan or a watch has two: gRPC's handler and the one that sends; the Server waits for that,
 // too. A stream has three goroutines: gRPC's handler, which waits for the end of the
 // other two's work; a reader; a writer. A handler must return before gRPC frees
 // the other two from Recv and Send, so the Server, not the handler, waits for

@@ -17,10 +17,11 @@ type feedKind uint8
 
 const (
 	feedScan feedKind = iota
+	feedWatch
 	numFeeds
 )
 
-func (k feedKind) String() string { return [...]string{"scan"}[k] }
+func (k feedKind) String() string { return [...]string{"scan", "watch"}[k] }
 
 // feed is one such call. What it sends comes from one goroutine, which the Server
 // waits for: the handler must return for gRPC to free it from Send.
@@ -69,6 +70,10 @@ func (s *Server) serveFeed(rpc context.Context, kind feedKind, most int, send fu
 // stalledError is what a client is told that takes nothing for too long: a scan can
 // go on where it was, a watch must know that it was too slow.
 func (f *feed) stalledError() error {
+	if f.kind == feedWatch {
+		return &kverr.Error{Kind: kverr.Overloaded, Node: string(f.server.opts.Self), RetryAfter: busyRetry,
+			Message: "the watch took nothing for " + f.server.opts.StallTimeout.String() + ": it is too slow"}
+	}
 	e := kverr.New(kverr.Unavailable, "the %s lay unread for %s; go on behind what was received", f.kind, f.server.opts.StallTimeout)
 	e.Node = string(f.server.opts.Self)
 	return e

@@ -79,8 +79,12 @@ type fakeGroup struct {
 	onRead  func(*raftstore.Read)
 	onView  func(raftstore.ReadSpec) error
 	views   atomic.Int64
-	writes  []int // operations per Write
-	reads   []int // keys per Read
+	log     []state.Change // of all writes
+	floor   uint64
+	appends chan struct{} // closed and replaced at each change
+	cutOff  error         // what Confirm delivers
+	writes  []int         // operations per Write
+	reads   []int         // keys per Read
 }
 
 func newFakeGroup(rec shardmap.Record) *fakeGroup {

@@ -54,6 +54,8 @@ type Limits struct {
 	// MaxScans bounds the scans in progress; beyond them they are refused as
 	// Overloaded. Default 64, which is how many views the store has.
 	MaxScans int
+	// MaxWatches bounds the watches likewise. Default 4096.
+	MaxWatches int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -67,6 +69,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.MaxStreams, 1024)
 	setDefault(&l.MaxUnary, 4096)
 	setDefault(&l.MaxScans, 64)
+	setDefault(&l.MaxWatches, 4096)
 	return l
 }
 
@@ -81,7 +84,7 @@ func (l Limits) validate(demand func(ok bool, format string, args ...any)) {
 		{"MaxKeyBytes", l.MaxKeyBytes}, {"MaxValueBytes", l.MaxValueBytes}, {"MaxFrameBytes", l.MaxFrameBytes},
 		{"MaxOpsPerFrame", l.MaxOpsPerFrame}, {"MaxInFlightOps", l.MaxInFlightOps},
 		{"MaxInFlightBytes", l.MaxInFlightBytes}, {"MaxStreams", l.MaxStreams}, {"MaxUnary", l.MaxUnary},
-		{"MaxScans", l.MaxScans},
+		{"MaxScans", l.MaxScans}, {"MaxWatches", l.MaxWatches},
 	} {
 		demand(f.value > 0, "%s must be above 0, not %d", f.name, f.value)
 	}

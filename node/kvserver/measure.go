@@ -125,6 +125,7 @@ type InFlight struct {
 	Streams    int
 	Unary      int // calls, forwarded ones included
 	Scans      int
+	Watches    int
 	Operations int // of streams, until their answers were handed to gRPC
 	// Batches are the reads or the writes of one frame for one shard that its group
 	// has not answered.
@@ -139,7 +140,7 @@ type InFlight struct {
 // InFlight adds up all streams. They are asked one by one.
 func (s *Server) InFlight() InFlight {
 	s.mu.Lock()
-	f := InFlight{Streams: len(s.mu.streams), Unary: s.mu.unary, Scans: s.mu.feeds[feedScan], HeldBytes: s.HeldBytes()}
+	f := InFlight{Streams: len(s.mu.streams), Unary: s.mu.unary, Scans: s.mu.feeds[feedScan], Watches: s.mu.feeds[feedWatch], HeldBytes: s.HeldBytes()}
 	streams := make([]*stream, 0, f.Streams)
 	for st := range s.mu.streams {
 		streams = append(streams, st)

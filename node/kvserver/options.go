@@ -38,6 +38,19 @@ type Group interface {
 	Leader() (shardmap.LeaderHint, bool)
 	// View is one moment of the shard, for scans.
 	View(context.Context, raftstore.ReadSpec) (View, error)
+	// Watch begins after a version, or after all that was acknowledged before the call.
+	Watch(ctx context.Context, after uint64, now bool) (Watch, error)
+}
+
+// Watch is a position in the changes of a shard, as *raftstore.Watch is.
+type Watch interface {
+	Ready() <-chan struct{}
+	Take(most int) ([][]state.Change, error)
+	UpTo() uint64
+	Record() shardmap.Record
+	// Confirm delivers nil once the replica is known to have all that was acknowledged
+	// age ago.
+	Confirm(age, limit time.Duration) <-chan error
 }
 
 // View is one moment of a shard's replica, as *raftstore.View is.
@@ -70,6 +83,7 @@ const (
 	VerbExpire Verb = "expire"
 	VerbTxn    Verb = "txn" // is asked for by its leaves
 	VerbScan   Verb = "scan"
+	VerbWatch  Verb = "watch"
 )
 
 // Times of the server that need no knob.

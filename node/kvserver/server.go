@@ -189,13 +189,20 @@ type Counters struct {
 	ScanBytes    uint64 // of keys and values sent
 	ScanSeeks    uint64 // of scans that came to their end
 	ScanExamined uint64 // likewise: keys looked at
-	FeedsStalled uint64 // scans cut because the client did not read
+	FeedsStalled uint64 // scans and watches cut because the client did not read
+
+	Watches          uint64 // begun
+	WatchesCompacted uint64 // ended, or refused, because the changes are not remembered
+	WatchesCutOff    uint64 // ended because the replica did not know whether it is cut off
+	WatchChanges     uint64 // sent
+	WatchBytes       uint64
 }
 
 type counters struct {
 	frames, operations, reads, writes, overloaded, forwarded, stalled, shed atomic.Uint64
 
 	feeds                                                      [numFeeds]atomic.Uint64
+	watchesCompacted, watchesCutOff, watchChanges, watchBytes  atomic.Uint64
 	feedsStalled                                               atomic.Uint64
 	scansFailed, scanItems, scanBytes, scanSeeks, scanExamined atomic.Uint64
 }
@@ -212,5 +219,7 @@ func (s *Server) Counters() Counters {
 		NodeFull: s.held.refused.Load(), Streams: streams,
 		Scans: c.feeds[feedScan].Load(), ScansFailed: c.scansFailed.Load(), ScanItems: c.scanItems.Load(), ScanBytes: c.scanBytes.Load(),
 		ScanSeeks: c.scanSeeks.Load(), ScanExamined: c.scanExamined.Load(), FeedsStalled: c.feedsStalled.Load(),
+		Watches: c.feeds[feedWatch].Load(), WatchesCompacted: c.watchesCompacted.Load(), WatchesCutOff: c.watchesCutOff.Load(),
+		WatchChanges: c.watchChanges.Load(), WatchBytes: c.watchBytes.Load(),
 	}
 }

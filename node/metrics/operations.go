@@ -65,6 +65,8 @@ func addServer(b *book, from Sources) {
 		func(f kvserver.InFlight) float64 { return float64(f.Unary) })
 	now.gauge("ringfort_kv_scans", "Scans in progress.", "Near 64 new ones are refused.",
 		func(f kvserver.InFlight) float64 { return float64(f.Scans) })
+	now.gauge("ringfort_kv_watches", "Watches in progress.", "Near 4096 new ones are refused.",
+		func(f kvserver.InFlight) float64 { return float64(f.Watches) })
 	now.gauge("ringfort_kv_operations_in_flight", "Operations of streams that were taken and not yet answered.",
 		"Grows without more load: something behind is slow.", func(f kvserver.InFlight) float64 { return float64(f.Operations) })
 	now.gauge("ringfort_kv_batches_in_flight", "Parts of frames (reads or writes for one shard) that shards have not answered.",
@@ -121,4 +123,23 @@ func addScans(b *book, from Sources) {
 		func(c kvserver.Counters) float64 { return float64(c.ScanExamined) })
 	s.counter("ringfort_kv_feeds_stalled_total", "Scans and watches cut because their client took nothing for 30 s.",
 		"Clients hang, or work long between two pages.", func(c kvserver.Counters) float64 { return float64(c.FeedsStalled) })
+}
+
+func addWatches(b *book, from Sources) {
+	s := section(b, "Watches", "Watches of this node's replicas, one for each shard that a client watches.", one(func() (c kvserver.Counters, ok bool) {
+		kv, ok := from.KV()
+		if ok {
+			c = kv.Counters()
+		}
+		return c, ok
+	}))
+	s.counter("ringfort_kv_watches_total", "Watches begun.", "Rises fast: clients begin again and again; see the next two.",
+		func(c kvserver.Counters) float64 { return float64(c.Watches) })
+	s.counter("ringfort_kv_watches_compacted_total", "Watches ended or refused because their changes are not remembered here any more.",
+		"Rises: watchers are slow or were away for long, or values are large; see ringfort_shard_watch_bytes.",
+		func(c kvserver.Counters) float64 { return float64(c.WatchesCompacted) })
+	s.counter("ringfort_kv_watches_cut_off_total", "Watches ended because the replica did not know for 3 s whether it is cut off from its shard.",
+		"Rises: this node is cut off, or shards have no leader.", func(c kvserver.Counters) float64 { return float64(c.WatchesCutOff) })
+	s.counter("ringfort_kv_watched_changes_total", "Changes sent.", "", func(c kvserver.Counters) float64 { return float64(c.WatchChanges) })
+	s.counter("ringfort_kv_watched_bytes_total", "Bytes of the changes sent.", "", func(c kvserver.Counters) float64 { return float64(c.WatchBytes) })
 }

@@ -46,6 +46,7 @@ func newBook(from Sources) *book {
 	addOperations(b, from)
 	addServer(b, from)
 	addScans(b, from)
+	addWatches(b, from)
 	addShards(b, from)
 	addReplication(b, from)
 	addReads(b, from)

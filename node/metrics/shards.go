@@ -57,6 +57,8 @@ func addShards(b *book, from Sources) {
 		func(st raftstore.Status) float64 { return float64(st.Requests.Records) })
 	gauge("request_clients", "Clients with such answers.", "Near 65536 numbered writes of new clients are refused as overloaded.",
 		func(st raftstore.Status) float64 { return float64(st.Requests.Clients) })
+	gauge("watch_bytes", "Memory of the newest changes, kept for watches.", "At 4 MiB, or this shard's part of 256 MiB, the oldest go.",
+		func(st raftstore.Status) float64 { return float64(st.WatchBytes) })
 	gauge("request_bytes", "Estimated memory of that table.", "", func(st raftstore.Status) float64 { return float64(st.Requests.Bytes) })
 }
 

@@ -1,0 +1,148 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ringfort/ringfort/client"
+)
+
+// read reads a key at some level and judges what comes.
+func (w *Worker) read(e *epoch) error {
+	r := w.opts.Rand
+	c := w.opts.Client
+	if r.IntN(2) == 0 {
+		c = w.opts.Reader
+	}
+	key := e.tag + pick(r, append(append([]string(nil), plain...), dueKeys...))
+	opts := []client.ReadOption{client.WithSession(e.session)}
+	if r.IntN(2) == 0 {
+		opts = append(opts, client.FromFollower())
+	}
+	level := pick(r, []string{"linearizable", "session", "stale", "any"})
+	stale := time.Duration(r.Int64N(int64(2*time.Second))) + time.Millisecond
+	switch level {
+	case "session":
+		opts = append(opts, client.InSession(e.session))
+	case "stale":
+		opts = append(opts, client.BoundedStale(stale))
+	case "any":
+		opts = append(opts, client.Any())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), w.opts.Patience)
+	defer cancel()
+	call := w.opts.Now()
+	it, err := c.Get(ctx, key, opts...)
+	now := w.opts.Now()
+	found := err == nil
+	if err != nil && !errors.Is(err, client.ErrNotFound) {
+		w.report.NotApplied++
+		return nil
+	}
+	w.report.Reads[it.Served.By]++
+	w.report.Levels[level]++
+	saw := show(entry{value: string(it.Value), version: it.Version}, found)
+	var wrong error
+	switch level {
+	case "stale":
+		wrong = e.judgeOld(key, it, found, call-stale, now)
+	case "any":
+		wrong = e.judgeOld(key, it, found, -1, now)
+	default:
+		wrong = e.judgeNew(saw, now, func(m model) string {
+			known, ok := m[key]
+			return show(known, ok)
+		})
+	}
+	if wrong != nil {
+		return fmt.Errorf("get %q at level %s (%v) served by %v: saw %s: %w", key, level, stale, it.Served, saw, wrong)
+	}
+	return nil
+}
+
+// scan lists or counts all keys.
+func (w *Worker) scan(e *epoch) error {
+	r := w.opts.Rand
+	opts := []client.ScanOption{}
+	if r.IntN(2) == 0 {
+		opts = append(opts, client.FromFollower())
+	}
+	if r.IntN(2) == 0 {
+		opts = append(opts, client.InSession(e.session))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), w.opts.Patience)
+	defer cancel()
+	if r.IntN(4) == 0 {
+		n, err := w.opts.Client.Count(ctx, client.Prefix(e.tag), opts...)
+		if err != nil {
+			w.report.NotApplied++
+			return nil
+		}
+		w.report.Levels["count"]++
+		return e.judgeNew(fmt.Sprint(n), w.opts.Now(), func(m model) string { return fmt.Sprint(len(m)) })
+	}
+	seen := make(model)
+	for it, err := range w.opts.Client.Scan(ctx, client.Prefix(e.tag), opts...) {
+		if err != nil {
+			w.report.NotApplied++
+			return nil
+		}
+		if _, twice := seen[it.Key]; twice {
+			return fmt.Errorf("a scan gave out %q twice", it.Key)
+		}
+		seen[it.Key] = entry{value: string(it.Value), version: it.Version}
+	}
+	w.report.Levels["scan"]++
+	// A scan skips what is due and proposes nothing, so it decides nothing.
+	saw, now := seen.list(), w.opts.Now()
+	for _, m := range e.models {
+		for _, v := range m.variants(now) {
+			if v.list() == saw {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("a scan saw %s; the model has %s", saw, e.models[0].list())
+}
+
+// judgeNew judges what must be what the keys hold now, and keeps the models that
+// say so.
+func (e *epoch) judgeNew(saw string, now time.Duration, of func(model) string) error {
+	var next []model
+	for _, m := range e.models {
+		for _, v := range m.variants(now) {
+			if of(v) == saw {
+				next = append(next, v)
+			}
+		}
+	}
+	if len(next) == 0 {
+		return fmt.Errorf("the model has %s", of(e.models[0]))
+	}
+	e.models = dedupe(next)
+	return nil
+}
+
+// judgeOld judges a read that may show the past: a state that the key was in, and
+// none older than the last one that its writer knew of at since.
+func (e *epoch) judgeOld(key string, it client.Item, found bool, since, now time.Duration) error {
+	states := append([]past{{acked: -1}}, e.past[key]...)
+	first := 0
+	for i, p := range states {
+		if p.acked <= since {
+			first = i
+		}
+	}
+	for _, p := range states[first:] {
+		if found && p.exists && p.version == it.Version && p.value == string(it.Value) {
+			return nil
+		}
+		if !found && (!p.exists || p.due != 0 && p.due <= now) {
+			return nil
+		}
+	}
+	return fmt.Errorf("it was not so since %v: %d states, the last of them %s", since, len(states)-first,
+		show(states[len(states)-1].entry, states[len(states)-1].exists))
+}
