@@ -48,6 +48,10 @@ type readCall struct {
 	// led: a confirm round of this replica proves it. Guarded by the backlog's lock
 	// until the read runs.
 	led bool
+	// asked: the leader's index proves it. Guarded likewise.
+	asked bool
+	// index, if not nil, is told the round's index at once: it is a peer's question.
+	index func(uint64)
 	// repeated: the expiry of due keys was seen to, so that what is still due is
 	// answered as it is.
 	repeated bool
@@ -58,8 +62,11 @@ func (c *readCall) weight() int { return max(1, len(c.Keys)) }
 
 // served is how the read was proven.
 func (c *readCall) served() ServedBy {
-	if c.led {
+	switch {
+	case c.led:
 		return ByLeader
+	case c.asked:
+		return ByFollower
 	}
 	return ByReplica
 }

@@ -35,6 +35,11 @@
 // it was asked for lately enough, and asks otherwise; a read of any age is answered
 // at once. ReadLevel has the promises, ServedBy says which way it went.
 //
+// A replica that does not lead asks the leader for the index (see asker): one message
+// per pair of nodes carries the questions of all shards and readers that wait, and
+// the leader answers each after a confirm round that began when it came. The replica
+// waits until that index is applied and answers from its own state.
+//
 // # What is remembered
 //
 // Each replica keeps its newest changes in memory, for those who watch (ring): at
@@ -108,7 +113,7 @@
 //     as not applied. An entry applies only in the term its proposer led.
 //   - R1 to R3: a round's majority is of the voters of the latest configuration;
 //     the index is Raft's commit index; a round's readers are fixed before its
-//     first message.
+//     first message, and so are those of a question to a leader.
 //   - R4: the age of an index counts from before its round began, on a clock that
 //     goes on while the machine is suspended.
 //   - P6: a watch gets every change after its version once and in order, those of one

@@ -77,7 +77,11 @@ func (g *Group) confirm(c *readCall) {
 		g.store.confirmer.enqueue(g)
 		return
 	}
-	g.drop(c, g.unavailable())
+	if c.Level == Linearizable && !c.AnyReplica { // its leadership is over
+		g.drop(c, g.unavailable())
+		return
+	}
+	g.ask(c)
 }
 
 // drop refuses an admitted read.

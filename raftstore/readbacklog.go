@@ -19,6 +19,7 @@ type readBacklog struct {
 		keys    int
 		open    map[*readCall]struct{}
 		pending []*readCall // for the next confirm round
+		asking  []*readCall // for the next flight to the leader
 		parked  []parkedReads
 		lagging map[*readCall]*time.Timer // session reads that wait for their version
 		closed  error
@@ -96,6 +97,35 @@ func (b *readBacklog) hasPending() bool {
 	return len(b.mu.pending) > 0
 }
 
+// ask has admitted reads go with the next flight to the leader.
+func (b *readBacklog) ask(calls ...*readCall) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range calls {
+		if _, open := b.mu.open[c]; open {
+			b.mu.asking = append(b.mu.asking, c)
+		}
+	}
+}
+
+// takeAsking hands the waiting reads to a flight (R3: its readers are fixed now).
+func (b *readBacklog) takeAsking() []*readCall {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	calls := b.mu.asking
+	b.mu.asking = nil
+	for _, c := range calls {
+		c.asked = true
+	}
+	return calls
+}
+
+func (b *readBacklog) hasAsking() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.mu.asking) > 0
+}
+
 // size is how many keys of reads wait.
 func (b *readBacklog) size() int {
 	b.mu.Lock()
@@ -104,6 +134,9 @@ func (b *readBacklog) size() int {
 }
 
 func (b *readBacklog) park(index uint64, calls []*readCall) {
+	if len(calls) == 0 {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.parked = append(b.mu.parked, parkedReads{index, calls})

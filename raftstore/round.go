@@ -218,6 +218,6 @@ func (m *roundMember) release() {
 	}
 	if len(m.reads) > 0 {
 		g.store.counters.readsConfirmed.Add(uint64(len(m.reads)))
-		g.release(m.index, m.reads)
+		g.release(m.index, g.tellIndexes(m.index, m.reads))
 	}
 }

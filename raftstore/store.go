@@ -43,6 +43,7 @@ type Store struct {
 	confirmer *confirmer
 	readers   *readPool
 	views     *views
+	asker     *asker
 	flusher   *flusher
 	inspector *inspector
 	expirer   *expirer
@@ -62,6 +63,8 @@ type Store struct {
 		stuckTransfers, commitStalls, wedgedFollowers, laggingReplicas                        atomic.Uint64
 
 		reads [numServed]atomic.Uint64 // keys
+
+		indexFlights, indexFailures atomic.Uint64
 	}
 	stateOpen atomic.Bool   // the state database has been opened
 	dead      atomic.Bool   // Fatal was called: nothing may be acknowledged any more
@@ -112,7 +115,7 @@ func Open(o Options) (*Store, error) {
 	s.verifier = newVerifier(s)
 	s.confirmer = newConfirmer(s)
 	s.readers = newReadPool(o.ReadWorkers)
-	s.views = newViews(o.MaxViews)
+	s.views, s.asker = newViews(o.MaxViews), newAsker(s)
 	for _, loop := range []func(){s.sweep, s.flusher.run, s.inspector.run, s.expirer.run} {
 		s.loops.Go(loop)
 	}
@@ -122,6 +125,7 @@ func Open(o Options) (*Store, error) {
 	s.gate.Go(newDiskGate(s).run)
 	s.space.Start()
 	o.Network.OnConfirm(s.confirm)
+	o.Network.OnReadIndex(s.answerIndexes)
 	o.Network.OnEntries(s.takesEntries)
 	o.Network.OnSnapshot(s.admitSnapshot)
 	if err := s.boot(); err != nil {
@@ -257,6 +261,8 @@ func (s *Store) Counters() Counters {
 		ReadsByFollower: s.counters.reads[ByFollower].Load(),
 		ReadsByReplica:  s.counters.reads[ByReplica].Load(),
 		Views:           s.views.count(),
+		IndexFlights:    s.counters.indexFlights.Load(),
+		IndexFailures:   s.counters.indexFailures.Load(),
 		ElectionsWon:    s.counters.electionsWon.Load(),
 		Overloaded:      s.counters.overloaded.Load(),
 		TermChanges:     s.counters.termChanges.Load(),
@@ -288,7 +294,11 @@ func (s *Store) sweep() {
 				if g.reads.hasPending() {
 					s.confirmer.enqueue(g)
 				}
+				if g.reads.hasAsking() {
+					g.askAgain()
+				}
 			}
+			s.asker.sweep(now)
 			s.views.sweep(now)
 		}
 	}

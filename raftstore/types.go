@@ -150,9 +150,12 @@ type Counters struct {
 	// ReadsBy* are the keys read, by how it was known that they are new enough.
 	ReadsByLeader, ReadsByFollower, ReadsByReplica uint64
 	Views                                          int // open now
-	ElectionsWon                                   uint64
-	TermChanges                                    uint64 // seen by replicas here, of any role
-	GroupRestarts                                  uint64 // replicas restarted in place, whatever for
+	// IndexFlights are the messages by which leaders on other nodes were asked for
+	// indexes, IndexFailures those without an answer.
+	IndexFlights, IndexFailures uint64
+	ElectionsWon                uint64
+	TermChanges                 uint64 // seen by replicas here, of any role
+	GroupRestarts               uint64 // replicas restarted in place, whatever for
 	// What the watchdogs acted on (see watchdog).
 	StuckTransfers  uint64
 	CommitStalls    uint64

@@ -68,6 +68,10 @@ func addReplication(b *book, from Sources) {
 		"", func(s stores) float64 { return float64(s.ReadRounds) })
 	s.counter("ringfort_read_batches_confirmed_total", "Reads (of one frame for one shard) that those rounds released.",
 		"Per round: how well reads share rounds.", func(s stores) float64 { return float64(s.ReadsConfirmed) })
+	s.counter("ringfort_read_index_flights_total", "Messages by which leaders on other nodes were asked how far replicas here must be.",
+		"", func(s stores) float64 { return float64(s.IndexFlights) })
+	s.counter("ringfort_read_index_failures_total", "Of those: without an answer.", "Rises: the network to a leader's node is bad, or the node hangs.",
+		func(s stores) float64 { return float64(s.IndexFailures) })
 	s.gauge("ringfort_views", "Views of shards that scans hold open.", "Near 64 scans are refused as overloaded: they are many, or their clients read slowly.",
 		func(s stores) float64 { return float64(s.Views) })
 }

@@ -11,7 +11,7 @@
 //
 // The owner makes connections with DialOptions and servers with ServerOptions,
 // hands each Exchange stream to Serve and each SendSnapshot stream to
-// ServeSnapshot, and sets OnConfirm and OnSnapshot before there is traffic. It
+// ServeSnapshot, and sets OnConfirm, OnReadIndex and OnSnapshot before there is traffic. It
 // registers a Group for each local replica, gives it to raft, closes it before it
 // shuts raft down (a group that leaves late holds raft up for a whole RPC deadline), and closes the Network last. It names replicas that must
 // never come back to Retire at each start, before streams are served. Bytes of
@@ -22,7 +22,7 @@
 //
 // A node opens one stream per lane to a peer, for its own RPCs; the answers come
 // back on the same stream. Control takes heartbeats, votes, pre-votes,
-// TimeoutNow and confirms; log takes every other append. So a vote never queues
+// TimeoutNow, confirms and questions for indexes; log takes every other append. So a vote never queues
 // behind a megabyte of entries. The first envelope each way is a hello; format,
 // cluster, both nodes and the lane must match. Envelopes pack what waits, with
 // no delay added (see sendAll).

@@ -13,15 +13,16 @@ import (
 // Network carries the messages of all groups of one node. Safe for concurrent
 // use.
 type Network struct {
-	opts    Options
-	ctx     context.Context // background; ends with Close
-	cancel  context.CancelFunc
-	workers sync.WaitGroup
-	confirm atomic.Pointer[ConfirmFunc]
-	entries atomic.Pointer[EntriesFunc]
-	admit   atomic.Pointer[AdmitSnapshot]
-	turns   chan struct{} // one token for each snapshot being sent
-	counts  snapshotCounts
+	opts      Options
+	ctx       context.Context // background; ends with Close
+	cancel    context.CancelFunc
+	workers   sync.WaitGroup
+	confirm   atomic.Pointer[ConfirmFunc]
+	readIndex atomic.Pointer[ReadIndexFunc]
+	entries   atomic.Pointer[EntriesFunc]
+	admit     atomic.Pointer[AdmitSnapshot]
+	turns     chan struct{} // one token for each snapshot being sent
+	counts    snapshotCounts
 
 	mu struct {
 		sync.RWMutex

@@ -107,6 +107,10 @@ func (in *inbound) dispatch(m *peerv1.Message) {
 		in.answerConfirm(m)
 		return
 	}
+	if m.GetReadIndex() != nil {
+		in.answerReadIndex(m)
+		return
+	}
 	q := questionOf(m)
 	g := in.net.receiver(q.group, shardmap.ReplicaID(q.to))
 	if g == nil {

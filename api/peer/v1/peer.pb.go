@@ -293,6 +293,8 @@ type Message struct {
 	TimeoutNowResult *TimeoutNowResult    `protobuf:"bytes,17,opt,name=timeout_now_result,json=timeoutNowResult,proto3" json:"timeout_now_result,omitempty"`
 	Confirm          *Confirm             `protobuf:"bytes,20,opt,name=confirm,proto3" json:"confirm,omitempty"`
 	ConfirmResult    *ConfirmResult       `protobuf:"bytes,21,opt,name=confirm_result,json=confirmResult,proto3" json:"confirm_result,omitempty"`
+	ReadIndex        *ReadIndex           `protobuf:"bytes,22,opt,name=read_index,json=readIndex,proto3" json:"read_index,omitempty"`
+	ReadIndexResult  *ReadIndexResult     `protobuf:"bytes,23,opt,name=read_index_result,json=readIndexResult,proto3" json:"read_index_result,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -435,6 +437,20 @@ func (x *Message) GetConfirm() *Confirm {
 func (x *Message) GetConfirmResult() *ConfirmResult {
 	if x != nil {
 		return x.ConfirmResult
+	}
+	return nil
+}
+
+func (x *Message) GetReadIndex() *ReadIndex {
+	if x != nil {
+		return x.ReadIndex
+	}
+	return nil
+}
+
+func (x *Message) GetReadIndexResult() *ReadIndexResult {
+	if x != nil {
+		return x.ReadIndexResult
 	}
 	return nil
 }
@@ -1069,6 +1085,98 @@ func (x *ConfirmResult) GetWallUs() uint64 {
 	return 0
 }
 
+// ReadIndex asks a node, for many groups and readers at once: up to where must I
+// have applied to show every write that was acknowledged before you got this? The
+// node answers for groups that it leads, after a confirm round that began then.
+type ReadIndex struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Groups        []uint64               `protobuf:"varint,1,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadIndex) Reset() {
+	*x = ReadIndex{}
+	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadIndex) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadIndex) ProtoMessage() {}
+
+func (x *ReadIndex) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadIndex.ProtoReflect.Descriptor instead.
+func (*ReadIndex) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ReadIndex) GetGroups() []uint64 {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type ReadIndexResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One per group, in order; 0 where the node cannot say now.
+	Indexes       []uint64 `protobuf:"varint,1,rep,packed,name=indexes,proto3" json:"indexes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadIndexResult) Reset() {
+	*x = ReadIndexResult{}
+	mi := &file_peer_v1_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadIndexResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadIndexResult) ProtoMessage() {}
+
+func (x *ReadIndexResult) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_v1_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadIndexResult.ProtoReflect.Descriptor instead.
+func (*ReadIndexResult) Descriptor() ([]byte, []int) {
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ReadIndexResult) GetIndexes() []uint64 {
+	if x != nil {
+		return x.Indexes
+	}
+	return nil
+}
+
 // SnapshotChunk is one step of a transfer. Exactly one of the bodies is set.
 type SnapshotChunk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1087,7 +1195,7 @@ type SnapshotChunk struct {
 
 func (x *SnapshotChunk) Reset() {
 	*x = SnapshotChunk{}
-	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_peer_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1207,7 @@ func (x *SnapshotChunk) String() string {
 func (*SnapshotChunk) ProtoMessage() {}
 
 func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_peer_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1220,7 @@ func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
 func (*SnapshotChunk) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SnapshotChunk) GetOffer() *SnapshotOffer {
@@ -1178,7 +1286,7 @@ type SnapshotOffer struct {
 
 func (x *SnapshotOffer) Reset() {
 	*x = SnapshotOffer{}
-	mi := &file_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_peer_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1298,7 @@ func (x *SnapshotOffer) String() string {
 func (*SnapshotOffer) ProtoMessage() {}
 
 func (x *SnapshotOffer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_peer_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1311,7 @@ func (x *SnapshotOffer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotOffer.ProtoReflect.Descriptor instead.
 func (*SnapshotOffer) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SnapshotOffer) GetHello() *Hello {
@@ -1322,7 +1430,7 @@ type SnapshotFileEnd struct {
 
 func (x *SnapshotFileEnd) Reset() {
 	*x = SnapshotFileEnd{}
-	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_peer_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1442,7 @@ func (x *SnapshotFileEnd) String() string {
 func (*SnapshotFileEnd) ProtoMessage() {}
 
 func (x *SnapshotFileEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_peer_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1455,7 @@ func (x *SnapshotFileEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotFileEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotFileEnd) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SnapshotFileEnd) GetBytes() uint64 {
@@ -1376,7 +1484,7 @@ type SnapshotEnd struct {
 
 func (x *SnapshotEnd) Reset() {
 	*x = SnapshotEnd{}
-	mi := &file_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_peer_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1496,7 @@ func (x *SnapshotEnd) String() string {
 func (*SnapshotEnd) ProtoMessage() {}
 
 func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_peer_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1509,7 @@ func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
 func (*SnapshotEnd) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SnapshotEnd) GetFiles() uint64 {
@@ -1439,7 +1547,7 @@ type SnapshotAnswer struct {
 
 func (x *SnapshotAnswer) Reset() {
 	*x = SnapshotAnswer{}
-	mi := &file_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_peer_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1559,7 @@ func (x *SnapshotAnswer) String() string {
 func (*SnapshotAnswer) ProtoMessage() {}
 
 func (x *SnapshotAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_peer_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1572,7 @@ func (x *SnapshotAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotAnswer.ProtoReflect.Descriptor instead.
 func (*SnapshotAnswer) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SnapshotAnswer) GetRefusal() Refusal {
@@ -1500,7 +1608,7 @@ type InstallSnapshotResult struct {
 
 func (x *InstallSnapshotResult) Reset() {
 	*x = InstallSnapshotResult{}
-	mi := &file_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_peer_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1620,7 @@ func (x *InstallSnapshotResult) String() string {
 func (*InstallSnapshotResult) ProtoMessage() {}
 
 func (x *InstallSnapshotResult) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_peer_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1633,7 @@ func (x *InstallSnapshotResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstallSnapshotResult.ProtoReflect.Descriptor instead.
 func (*InstallSnapshotResult) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *InstallSnapshotResult) GetProtocol() uint32 {
@@ -1559,7 +1667,7 @@ type ForwardRequest struct {
 
 func (x *ForwardRequest) Reset() {
 	*x = ForwardRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_peer_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1679,7 @@ func (x *ForwardRequest) String() string {
 func (*ForwardRequest) ProtoMessage() {}
 
 func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_peer_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1692,7 @@ func (x *ForwardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardRequest.ProtoReflect.Descriptor instead.
 func (*ForwardRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{19}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ForwardRequest) GetOperation() *v1.Operation {
@@ -1610,7 +1718,7 @@ type ForwardResponse struct {
 
 func (x *ForwardResponse) Reset() {
 	*x = ForwardResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_peer_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1730,7 @@ func (x *ForwardResponse) String() string {
 func (*ForwardResponse) ProtoMessage() {}
 
 func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_peer_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1743,7 @@ func (x *ForwardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForwardResponse.ProtoReflect.Descriptor instead.
 func (*ForwardResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ForwardResponse) GetAnswer() *v1.Answer {
@@ -1664,7 +1772,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_peer_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1784,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_peer_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1797,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Plan) GetFormat() uint32 {
@@ -1750,7 +1858,7 @@ type AcceptPlanRequest struct {
 
 func (x *AcceptPlanRequest) Reset() {
 	*x = AcceptPlanRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_peer_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1870,7 @@ func (x *AcceptPlanRequest) String() string {
 func (*AcceptPlanRequest) ProtoMessage() {}
 
 func (x *AcceptPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_peer_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1883,7 @@ func (x *AcceptPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPlanRequest.ProtoReflect.Descriptor instead.
 func (*AcceptPlanRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AcceptPlanRequest) GetPlan() *Plan {
@@ -1795,7 +1903,7 @@ type AcceptPlanResponse struct {
 
 func (x *AcceptPlanResponse) Reset() {
 	*x = AcceptPlanResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_peer_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +1915,7 @@ func (x *AcceptPlanResponse) String() string {
 func (*AcceptPlanResponse) ProtoMessage() {}
 
 func (x *AcceptPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_peer_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +1928,7 @@ func (x *AcceptPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPlanResponse.ProtoReflect.Descriptor instead.
 func (*AcceptPlanResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AcceptPlanResponse) GetHeld() *Plan {
@@ -1838,7 +1946,7 @@ type StoredPlanRequest struct {
 
 func (x *StoredPlanRequest) Reset() {
 	*x = StoredPlanRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_peer_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +1958,7 @@ func (x *StoredPlanRequest) String() string {
 func (*StoredPlanRequest) ProtoMessage() {}
 
 func (x *StoredPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_peer_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +1971,7 @@ func (x *StoredPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPlanRequest.ProtoReflect.Descriptor instead.
 func (*StoredPlanRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
 type StoredPlanResponse struct {
@@ -1879,7 +1987,7 @@ type StoredPlanResponse struct {
 
 func (x *StoredPlanResponse) Reset() {
 	*x = StoredPlanResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_peer_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +1999,7 @@ func (x *StoredPlanResponse) String() string {
 func (*StoredPlanResponse) ProtoMessage() {}
 
 func (x *StoredPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_peer_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2012,7 @@ func (x *StoredPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPlanResponse.ProtoReflect.Descriptor instead.
 func (*StoredPlanResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{25}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StoredPlanResponse) GetPlan() *Plan {
@@ -1944,7 +2052,7 @@ type StartPlanRequest struct {
 
 func (x *StartPlanRequest) Reset() {
 	*x = StartPlanRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[26]
+	mi := &file_peer_v1_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2064,7 @@ func (x *StartPlanRequest) String() string {
 func (*StartPlanRequest) ProtoMessage() {}
 
 func (x *StartPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[26]
+	mi := &file_peer_v1_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2077,7 @@ func (x *StartPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPlanRequest.ProtoReflect.Descriptor instead.
 func (*StartPlanRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{26}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StartPlanRequest) GetClusterId() string {
@@ -1987,7 +2095,7 @@ type StartPlanResponse struct {
 
 func (x *StartPlanResponse) Reset() {
 	*x = StartPlanResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[27]
+	mi := &file_peer_v1_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +2107,7 @@ func (x *StartPlanResponse) String() string {
 func (*StartPlanResponse) ProtoMessage() {}
 
 func (x *StartPlanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[27]
+	mi := &file_peer_v1_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +2120,7 @@ func (x *StartPlanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartPlanResponse.ProtoReflect.Descriptor instead.
 func (*StartPlanResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{27}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{29}
 }
 
 type JoinRequest struct {
@@ -2027,7 +2135,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[28]
+	mi := &file_peer_v1_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2147,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[28]
+	mi := &file_peer_v1_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2160,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{28}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *JoinRequest) GetFormat() uint32 {
@@ -2086,7 +2194,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[29]
+	mi := &file_peer_v1_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2206,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[29]
+	mi := &file_peer_v1_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2219,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{29}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *JoinResponse) GetClusterId() string {
@@ -2138,7 +2246,7 @@ type FetchMapRequest struct {
 
 func (x *FetchMapRequest) Reset() {
 	*x = FetchMapRequest{}
-	mi := &file_peer_v1_peer_proto_msgTypes[30]
+	mi := &file_peer_v1_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2150,7 +2258,7 @@ func (x *FetchMapRequest) String() string {
 func (*FetchMapRequest) ProtoMessage() {}
 
 func (x *FetchMapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[30]
+	mi := &file_peer_v1_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2163,7 +2271,7 @@ func (x *FetchMapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMapRequest.ProtoReflect.Descriptor instead.
 func (*FetchMapRequest) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{30}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FetchMapRequest) GetClusterId() string {
@@ -2190,7 +2298,7 @@ type FetchMapResponse struct {
 
 func (x *FetchMapResponse) Reset() {
 	*x = FetchMapResponse{}
-	mi := &file_peer_v1_peer_proto_msgTypes[31]
+	mi := &file_peer_v1_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2310,7 @@ func (x *FetchMapResponse) String() string {
 func (*FetchMapResponse) ProtoMessage() {}
 
 func (x *FetchMapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peer_v1_peer_proto_msgTypes[31]
+	mi := &file_peer_v1_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2323,7 @@ func (x *FetchMapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchMapResponse.ProtoReflect.Descriptor instead.
 func (*FetchMapResponse) Descriptor() ([]byte, []int) {
-	return file_peer_v1_peer_proto_rawDescGZIP(), []int{31}
+	return file_peer_v1_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FetchMapResponse) GetMap() *v1.ShardMap {
@@ -2239,7 +2347,7 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12\x1b\n" +
 	"\tfrom_node\x18\x03 \x01(\tR\bfromNode\x12\x17\n" +
 	"\ato_node\x18\x04 \x01(\tR\x06toNode\x12!\n" +
-	"\x04lane\x18\x05 \x01(\x0e2\r.peer.v1.LaneR\x04lane\"\xbc\x05\n" +
+	"\x04lane\x18\x05 \x01(\x0e2\r.peer.v1.LaneR\x04lane\"\xb5\x06\n" +
 	"\aMessage\x12\x10\n" +
 	"\x03rpc\x18\x01 \x01(\x04R\x03rpc\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\x04R\x05group\x12\x12\n" +
@@ -2259,7 +2367,10 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"timeoutNow\x12G\n" +
 	"\x12timeout_now_result\x18\x11 \x01(\v2\x19.peer.v1.TimeoutNowResultR\x10timeoutNowResult\x12*\n" +
 	"\aconfirm\x18\x14 \x01(\v2\x10.peer.v1.ConfirmR\aconfirm\x12=\n" +
-	"\x0econfirm_result\x18\x15 \x01(\v2\x16.peer.v1.ConfirmResultR\rconfirmResultJ\x04\b\x16\x10)\"y\n" +
+	"\x0econfirm_result\x18\x15 \x01(\v2\x16.peer.v1.ConfirmResultR\rconfirmResult\x121\n" +
+	"\n" +
+	"read_index\x18\x16 \x01(\v2\x12.peer.v1.ReadIndexR\treadIndex\x12D\n" +
+	"\x11read_index_result\x18\x17 \x01(\v2\x18.peer.v1.ReadIndexResultR\x0freadIndexResultJ\x04\b\x18\x10)\"y\n" +
 	"\x05Entry\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
@@ -2307,7 +2418,11 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\"E\n" +
 	"\rConfirmResult\x12\x1b\n" +
 	"\tsame_term\x18\x01 \x03(\bR\bsameTerm\x12\x17\n" +
-	"\awall_us\x18\x02 \x01(\x04R\x06wallUs\"\xc0\x01\n" +
+	"\awall_us\x18\x02 \x01(\x04R\x06wallUs\"#\n" +
+	"\tReadIndex\x12\x16\n" +
+	"\x06groups\x18\x01 \x03(\x04R\x06groups\"+\n" +
+	"\x0fReadIndexResult\x12\x18\n" +
+	"\aindexes\x18\x01 \x03(\x04R\aindexes\"\xc0\x01\n" +
 	"\rSnapshotChunk\x12,\n" +
 	"\x05offer\x18\x01 \x01(\v2\x16.peer.v1.SnapshotOfferR\x05offer\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x10\n" +
@@ -2430,7 +2545,7 @@ func file_peer_v1_peer_proto_rawDescGZIP() []byte {
 }
 
 var file_peer_v1_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_peer_v1_peer_proto_goTypes = []any{
 	(Lane)(0),                     // 0: peer.v1.Lane
 	(Refusal)(0),                  // 1: peer.v1.Refusal
@@ -2447,30 +2562,32 @@ var file_peer_v1_peer_proto_goTypes = []any{
 	(*Confirm)(nil),               // 12: peer.v1.Confirm
 	(*TermQuestion)(nil),          // 13: peer.v1.TermQuestion
 	(*ConfirmResult)(nil),         // 14: peer.v1.ConfirmResult
-	(*SnapshotChunk)(nil),         // 15: peer.v1.SnapshotChunk
-	(*SnapshotOffer)(nil),         // 16: peer.v1.SnapshotOffer
-	(*SnapshotFileEnd)(nil),       // 17: peer.v1.SnapshotFileEnd
-	(*SnapshotEnd)(nil),           // 18: peer.v1.SnapshotEnd
-	(*SnapshotAnswer)(nil),        // 19: peer.v1.SnapshotAnswer
-	(*InstallSnapshotResult)(nil), // 20: peer.v1.InstallSnapshotResult
-	(*ForwardRequest)(nil),        // 21: peer.v1.ForwardRequest
-	(*ForwardResponse)(nil),       // 22: peer.v1.ForwardResponse
-	(*Plan)(nil),                  // 23: peer.v1.Plan
-	(*AcceptPlanRequest)(nil),     // 24: peer.v1.AcceptPlanRequest
-	(*AcceptPlanResponse)(nil),    // 25: peer.v1.AcceptPlanResponse
-	(*StoredPlanRequest)(nil),     // 26: peer.v1.StoredPlanRequest
-	(*StoredPlanResponse)(nil),    // 27: peer.v1.StoredPlanResponse
-	(*StartPlanRequest)(nil),      // 28: peer.v1.StartPlanRequest
-	(*StartPlanResponse)(nil),     // 29: peer.v1.StartPlanResponse
-	(*JoinRequest)(nil),           // 30: peer.v1.JoinRequest
-	(*JoinResponse)(nil),          // 31: peer.v1.JoinResponse
-	(*FetchMapRequest)(nil),       // 32: peer.v1.FetchMapRequest
-	(*FetchMapResponse)(nil),      // 33: peer.v1.FetchMapResponse
-	(*v1.Operation)(nil),          // 34: kv.v1.Operation
-	(*v1.Answer)(nil),             // 35: kv.v1.Answer
-	(*v1.ShardRecord)(nil),        // 36: kv.v1.ShardRecord
-	(*v1.NodeInfo)(nil),           // 37: kv.v1.NodeInfo
-	(*v1.ShardMap)(nil),           // 38: kv.v1.ShardMap
+	(*ReadIndex)(nil),             // 15: peer.v1.ReadIndex
+	(*ReadIndexResult)(nil),       // 16: peer.v1.ReadIndexResult
+	(*SnapshotChunk)(nil),         // 17: peer.v1.SnapshotChunk
+	(*SnapshotOffer)(nil),         // 18: peer.v1.SnapshotOffer
+	(*SnapshotFileEnd)(nil),       // 19: peer.v1.SnapshotFileEnd
+	(*SnapshotEnd)(nil),           // 20: peer.v1.SnapshotEnd
+	(*SnapshotAnswer)(nil),        // 21: peer.v1.SnapshotAnswer
+	(*InstallSnapshotResult)(nil), // 22: peer.v1.InstallSnapshotResult
+	(*ForwardRequest)(nil),        // 23: peer.v1.ForwardRequest
+	(*ForwardResponse)(nil),       // 24: peer.v1.ForwardResponse
+	(*Plan)(nil),                  // 25: peer.v1.Plan
+	(*AcceptPlanRequest)(nil),     // 26: peer.v1.AcceptPlanRequest
+	(*AcceptPlanResponse)(nil),    // 27: peer.v1.AcceptPlanResponse
+	(*StoredPlanRequest)(nil),     // 28: peer.v1.StoredPlanRequest
+	(*StoredPlanResponse)(nil),    // 29: peer.v1.StoredPlanResponse
+	(*StartPlanRequest)(nil),      // 30: peer.v1.StartPlanRequest
+	(*StartPlanResponse)(nil),     // 31: peer.v1.StartPlanResponse
+	(*JoinRequest)(nil),           // 32: peer.v1.JoinRequest
+	(*JoinResponse)(nil),          // 33: peer.v1.JoinResponse
+	(*FetchMapRequest)(nil),       // 34: peer.v1.FetchMapRequest
+	(*FetchMapResponse)(nil),      // 35: peer.v1.FetchMapResponse
+	(*v1.Operation)(nil),          // 36: kv.v1.Operation
+	(*v1.Answer)(nil),             // 37: kv.v1.Answer
+	(*v1.ShardRecord)(nil),        // 38: kv.v1.ShardRecord
+	(*v1.NodeInfo)(nil),           // 39: kv.v1.NodeInfo
+	(*v1.ShardMap)(nil),           // 40: kv.v1.ShardMap
 }
 var file_peer_v1_peer_proto_depIdxs = []int32{
 	3,  // 0: peer.v1.Envelope.hello:type_name -> peer.v1.Hello
@@ -2487,45 +2604,47 @@ var file_peer_v1_peer_proto_depIdxs = []int32{
 	11, // 11: peer.v1.Message.timeout_now_result:type_name -> peer.v1.TimeoutNowResult
 	12, // 12: peer.v1.Message.confirm:type_name -> peer.v1.Confirm
 	14, // 13: peer.v1.Message.confirm_result:type_name -> peer.v1.ConfirmResult
-	5,  // 14: peer.v1.AppendEntries.entries:type_name -> peer.v1.Entry
-	13, // 15: peer.v1.Confirm.questions:type_name -> peer.v1.TermQuestion
-	16, // 16: peer.v1.SnapshotChunk.offer:type_name -> peer.v1.SnapshotOffer
-	17, // 17: peer.v1.SnapshotChunk.file_end:type_name -> peer.v1.SnapshotFileEnd
-	18, // 18: peer.v1.SnapshotChunk.end:type_name -> peer.v1.SnapshotEnd
-	3,  // 19: peer.v1.SnapshotOffer.hello:type_name -> peer.v1.Hello
-	1,  // 20: peer.v1.SnapshotAnswer.refusal:type_name -> peer.v1.Refusal
-	20, // 21: peer.v1.SnapshotAnswer.result:type_name -> peer.v1.InstallSnapshotResult
-	34, // 22: peer.v1.ForwardRequest.operation:type_name -> kv.v1.Operation
-	35, // 23: peer.v1.ForwardResponse.answer:type_name -> kv.v1.Answer
-	36, // 24: peer.v1.Plan.system:type_name -> kv.v1.ShardRecord
-	37, // 25: peer.v1.Plan.nodes:type_name -> kv.v1.NodeInfo
-	23, // 26: peer.v1.AcceptPlanRequest.plan:type_name -> peer.v1.Plan
-	23, // 27: peer.v1.AcceptPlanResponse.held:type_name -> peer.v1.Plan
-	23, // 28: peer.v1.StoredPlanResponse.plan:type_name -> peer.v1.Plan
-	37, // 29: peer.v1.JoinRequest.node:type_name -> kv.v1.NodeInfo
-	38, // 30: peer.v1.JoinResponse.map:type_name -> kv.v1.ShardMap
-	38, // 31: peer.v1.FetchMapResponse.map:type_name -> kv.v1.ShardMap
-	2,  // 32: peer.v1.Peer.Exchange:input_type -> peer.v1.Envelope
-	15, // 33: peer.v1.Peer.SendSnapshot:input_type -> peer.v1.SnapshotChunk
-	21, // 34: peer.v1.Peer.Forward:input_type -> peer.v1.ForwardRequest
-	24, // 35: peer.v1.Peer.AcceptPlan:input_type -> peer.v1.AcceptPlanRequest
-	26, // 36: peer.v1.Peer.StoredPlan:input_type -> peer.v1.StoredPlanRequest
-	28, // 37: peer.v1.Peer.StartPlan:input_type -> peer.v1.StartPlanRequest
-	30, // 38: peer.v1.Peer.Join:input_type -> peer.v1.JoinRequest
-	32, // 39: peer.v1.Peer.FetchMap:input_type -> peer.v1.FetchMapRequest
-	2,  // 40: peer.v1.Peer.Exchange:output_type -> peer.v1.Envelope
-	19, // 41: peer.v1.Peer.SendSnapshot:output_type -> peer.v1.SnapshotAnswer
-	22, // 42: peer.v1.Peer.Forward:output_type -> peer.v1.ForwardResponse
-	25, // 43: peer.v1.Peer.AcceptPlan:output_type -> peer.v1.AcceptPlanResponse
-	27, // 44: peer.v1.Peer.StoredPlan:output_type -> peer.v1.StoredPlanResponse
-	29, // 45: peer.v1.Peer.StartPlan:output_type -> peer.v1.StartPlanResponse
-	31, // 46: peer.v1.Peer.Join:output_type -> peer.v1.JoinResponse
-	33, // 47: peer.v1.Peer.FetchMap:output_type -> peer.v1.FetchMapResponse
-	40, // [40:48] is the sub-list for method output_type
-	32, // [32:40] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	15, // 14: peer.v1.Message.read_index:type_name -> peer.v1.ReadIndex
+	16, // 15: peer.v1.Message.read_index_result:type_name -> peer.v1.ReadIndexResult
+	5,  // 16: peer.v1.AppendEntries.entries:type_name -> peer.v1.Entry
+	13, // 17: peer.v1.Confirm.questions:type_name -> peer.v1.TermQuestion
+	18, // 18: peer.v1.SnapshotChunk.offer:type_name -> peer.v1.SnapshotOffer
+	19, // 19: peer.v1.SnapshotChunk.file_end:type_name -> peer.v1.SnapshotFileEnd
+	20, // 20: peer.v1.SnapshotChunk.end:type_name -> peer.v1.SnapshotEnd
+	3,  // 21: peer.v1.SnapshotOffer.hello:type_name -> peer.v1.Hello
+	1,  // 22: peer.v1.SnapshotAnswer.refusal:type_name -> peer.v1.Refusal
+	22, // 23: peer.v1.SnapshotAnswer.result:type_name -> peer.v1.InstallSnapshotResult
+	36, // 24: peer.v1.ForwardRequest.operation:type_name -> kv.v1.Operation
+	37, // 25: peer.v1.ForwardResponse.answer:type_name -> kv.v1.Answer
+	38, // 26: peer.v1.Plan.system:type_name -> kv.v1.ShardRecord
+	39, // 27: peer.v1.Plan.nodes:type_name -> kv.v1.NodeInfo
+	25, // 28: peer.v1.AcceptPlanRequest.plan:type_name -> peer.v1.Plan
+	25, // 29: peer.v1.AcceptPlanResponse.held:type_name -> peer.v1.Plan
+	25, // 30: peer.v1.StoredPlanResponse.plan:type_name -> peer.v1.Plan
+	39, // 31: peer.v1.JoinRequest.node:type_name -> kv.v1.NodeInfo
+	40, // 32: peer.v1.JoinResponse.map:type_name -> kv.v1.ShardMap
+	40, // 33: peer.v1.FetchMapResponse.map:type_name -> kv.v1.ShardMap
+	2,  // 34: peer.v1.Peer.Exchange:input_type -> peer.v1.Envelope
+	17, // 35: peer.v1.Peer.SendSnapshot:input_type -> peer.v1.SnapshotChunk
+	23, // 36: peer.v1.Peer.Forward:input_type -> peer.v1.ForwardRequest
+	26, // 37: peer.v1.Peer.AcceptPlan:input_type -> peer.v1.AcceptPlanRequest
+	28, // 38: peer.v1.Peer.StoredPlan:input_type -> peer.v1.StoredPlanRequest
+	30, // 39: peer.v1.Peer.StartPlan:input_type -> peer.v1.StartPlanRequest
+	32, // 40: peer.v1.Peer.Join:input_type -> peer.v1.JoinRequest
+	34, // 41: peer.v1.Peer.FetchMap:input_type -> peer.v1.FetchMapRequest
+	2,  // 42: peer.v1.Peer.Exchange:output_type -> peer.v1.Envelope
+	21, // 43: peer.v1.Peer.SendSnapshot:output_type -> peer.v1.SnapshotAnswer
+	24, // 44: peer.v1.Peer.Forward:output_type -> peer.v1.ForwardResponse
+	27, // 45: peer.v1.Peer.AcceptPlan:output_type -> peer.v1.AcceptPlanResponse
+	29, // 46: peer.v1.Peer.StoredPlan:output_type -> peer.v1.StoredPlanResponse
+	31, // 47: peer.v1.Peer.StartPlan:output_type -> peer.v1.StartPlanResponse
+	33, // 48: peer.v1.Peer.Join:output_type -> peer.v1.JoinResponse
+	35, // 49: peer.v1.Peer.FetchMap:output_type -> peer.v1.FetchMapResponse
+	42, // [42:50] is the sub-list for method output_type
+	34, // [34:42] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_peer_v1_peer_proto_init() }
@@ -2539,7 +2658,7 @@ func file_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_v1_peer_proto_rawDesc), len(file_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   32,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
