@@ -107,23 +107,12 @@
 //   - P6: a watch moves its position only with what its loop was given, and asks
 //     for what is behind the position. A stream that brings nothing, not even its
 //     progress, for watchSilence is broken off and taken up elsewhere.
-//   - P8: keys of one shard do not wait for another's, not even within one call.
-//     Of what a connection may have in flight a shard gets as much as it leaves
-//     free; beyond it its callers wait in a line of their own. So a shard that does
-//     not answer has half of the room of its leader's connection, the next one half
-//     of what is left, and the shards that answer have the rest.
-//   - P9: what a connection has in flight is bounded in number and bytes, those that
-//     reads will bring included; beyond it callers wait in line, each within its
-//     context.
 //   - Every call given to a connection comes back to its driver exactly once, and
 //     has at most one attempt under way.
 //
 // # At the bounds
 //
-// A full connection, or a shard's full share of it, makes callers wait: a node would
-// refuse what is too much for a slow shard (or, worse, not read on), so it is better
-// not sent, and costs no memory on either side. A shard alone may have 4096 operations
-// and 8 MiB in flight. Lines take turns, call by call. A client id with laneSpan numbers between
+// A full connection makes callers wait. A client id with laneSpan numbers between
 // its oldest open write and its newest hands over to a fresh one. Keys, values
 // and frames are held to the limits that the nodes name. The pauses between
 // attempts grow and are jittered: to half a second for connecting to a node, to a

@@ -67,10 +67,7 @@ operation succeeded.`,
 	f.Float64Var(&cfg.ReadRatio, "read-ratio", 0.5, "part of the operations of mixed that are reads")
 	f.StringVar(&cfg.Prefix, "key-prefix", "bench/", "what the keys start with")
 	f.Uint64Var(&cfg.Seed, "seed", 1, "of the choice of keys and operations")
-	if err := cmd.RegisterFlagCompletionFunc("load", cobra.FixedCompletions(
-		[]string{bench.LoadPut, bench.LoadGet, bench.LoadMixed}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err) // the flag does not exist: a mistake in this file
-	}
+	complete(cmd, "load", []string{bench.LoadPut, bench.LoadGet, bench.LoadMixed})
 	f.BoolVar(&keepKeys, "no-preload", false, "the keys are there from an earlier run")
 	return cmd
 }

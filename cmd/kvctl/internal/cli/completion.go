@@ -52,6 +52,13 @@ func (a *app) completeFlags(root *cobra.Command) {
 	}
 }
 
+// complete makes the shell offer values of a verb's own flag.
+func complete(cmd *cobra.Command, flag string, values []string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag does not exist: a mistake in this package
+	}
+}
+
 func (a *app) contextNames() []string {
 	path, err := config.Path(a.getenv)
 	if err != nil {

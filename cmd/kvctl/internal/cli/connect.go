@@ -120,7 +120,23 @@ func (a *app) withClient(ctx context.Context, do func(context.Context, *client.C
 	return errors.Join(do(ctx, c), c.Close())
 }
 
-// store is a client as the loads of import and bench see it.
+// records is a client as import sees it.
+type records struct{ client *client.Client }
+
+func (r records) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	var opts []client.WriteOption
+	if ttl != 0 {
+		opts = append(opts, client.WithTTL(ttl))
+	}
+	_, err := r.client.Put(ctx, key, value, opts...)
+	return err
+}
+
+func (r records) Get(ctx context.Context, key string) ([]byte, error) {
+	return store(r).Get(ctx, key)
+}
+
+// store is a client as the loads of bench see it.
 type store struct{ client *client.Client }
 
 func (s store) Put(ctx context.Context, key string, value []byte) error {

@@ -27,6 +27,8 @@ const (
 	exitDiffer          = 10
 	exitUnverified      = 11
 	exitNoSpace         = 12
+	exitCondition       = 13
+	exitCompacted       = 14
 	exitInterrupted     = 130
 )
 
@@ -36,7 +38,8 @@ const exitCodesHelp = `Exit codes of kvctl:
     1  another error
     2  usage: an unknown verb or flag, a wrong argument, or bad input
     3  not found: the key has no value, there is no such cluster or node
-    4  conflict: it exists already, or is not in a state for it
+    4  conflict: it exists already, or is not in a state for it; add: the value is
+       no 64-bit number, or the sum would not be one
     5  unavailable: no node or no leader could serve, or the cluster is overloaded
     6  timeout: the time was over before an answer came, and no node has said why; a
        write had not been sent then: one that had been ends with 7
@@ -47,11 +50,15 @@ const exitCodesHelp = `Exit codes of kvctl:
    11  not verified: cluster verify could not compare all replicas; none differ so far
    12  no space: the disk of the key's leader is full, or those of a majority; reads
        go on, and deletes as long as the message says
-  130  interrupted
+   13  condition failed: --if-absent, --if-present or --if-version did not hold, and
+       nothing was changed; txn: a compare did not hold, and "else" was applied
+   14  compacted: the changes that a watch would go on from are no longer remembered
+  130  interrupted; a watch or logs -f that is interrupted ends with 0
 
-With 3, 4, 5, 6 and 12 a write was certainly not applied. After 7, read the key to
-find out, or repeat the command: writing the same value again does no harm. The
-message of an interrupted command says if a write is in doubt.`
+With 3, 4, 5, 6 and 12 a write was certainly not applied, nor was a put or del with
+13. After 7, read the key to find out, or repeat the command: writing the same value
+again does no harm (an add does). The message of an interrupted command says if a
+write is in doubt.`
 
 // errInterrupted is the cause of the context's end after an interrupt.
 var errInterrupted = errors.New("interrupted")
@@ -109,9 +116,12 @@ var exitTable = []struct {
 	targets []error
 }{
 	{exitOutcomeUnknown, []error{kverr.OutcomeUnknown}},
-	{exitUsage, []error{client.ErrInvalid, kverr.Invalid}},
+	{exitUsage, []error{client.ErrInvalid, kverr.Invalid, kverr.CrossSlot}},
 	{exitNotFound, []error{client.ErrNotFound, local.ErrNoCluster, local.ErrUnknownNode}},
 	{exitConflict, []error{kverr.Conflict, local.ErrNotRunning}},
+	{exitConflict, []error{client.ErrNotANumber, client.ErrOverflow, kverr.NotANumber, kverr.Overflow}},
+	{exitCondition, []error{client.ErrConditionFailed, kverr.CondFailed}},
+	{exitCompacted, []error{client.ErrCompacted, kverr.Compacted}},
 	{exitUnavailable, []error{client.ErrUnavailable, client.ErrOverloaded, client.ErrNotInitialized}},
 	{exitNoSpace, []error{client.ErrNoSpace, kverr.NoSpace}},
 	{exitUnavailable, []error{kverr.Unavailable, kverr.Overloaded, kverr.NotLeader, kverr.WrongShard}},
@@ -161,7 +171,14 @@ func (a *app) hintFor(err error) string {
 	case errors.Is(err, errInterrupted):
 		return ""
 	case errors.Is(err, client.ErrInDoubt), errors.Is(err, kverr.OutcomeUnknown):
+		if told := (*client.Error)(nil); errors.As(err, &told) && told.Op == "add" {
+			return "read the key to find out; repeated, the command might add twice"
+		}
 		return "read the key to find out, or repeat the command: writing the same value again does no harm"
+	case errors.Is(err, client.ErrCompacted):
+		return "read the keys again: kvctl scan --report gives a token from which kvctl watch goes on without a gap"
+	case errors.Is(err, client.ErrCrossSlot):
+		return "keys lie together if they share a hash tag, as {user17}/name and {user17}/mail do"
 	case errors.Is(err, client.ErrNotInitialized), errors.Is(err, kverr.NotInitialized):
 		return "form the cluster with: kvctl cluster init"
 	case errors.Is(err, client.ErrWrongCluster), errors.Is(err, kverr.WrongCluster) && a.target.ClusterID != "":

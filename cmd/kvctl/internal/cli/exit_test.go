@@ -43,6 +43,12 @@ func TestK2_ExitCodes(t *testing.T) {
 		{"unavailable", clientError(client.ErrUnavailable, false, nil), exitUnavailable},
 		{"overloaded", clientError(client.ErrOverloaded, false, nil), exitUnavailable},
 		{"no space", clientError(client.ErrNoSpace, false, kverr.New(kverr.NoSpace, "x")), exitNoSpace},
+		{"condition", clientError(client.ErrConditionFailed, false, kverr.New(kverr.CondFailed, "x")), exitCondition},
+		{"no number", clientError(client.ErrNotANumber, false, nil), exitConflict},
+		{"overflow", clientError(client.ErrOverflow, false, nil), exitConflict},
+		{"compacted", clientError(client.ErrCompacted, false, nil), exitCompacted},
+		{"cross slot", clientError(client.ErrCrossSlot, false, nil), exitUsage},
+		{"bad token", clientError(client.ErrBadToken, false, nil), exitUsage},
 		{"not initialized", clientError(client.ErrNotInitialized, false, nil), exitUnavailable},
 		{"timeout", clientError(client.ErrTimeout, false, nil), exitTimeout},
 		{"timeout, slow answer", clientError(client.ErrTimeout, false, kverr.New(kverr.Deadline, "x")), exitTimeout},
@@ -73,7 +79,8 @@ func TestK2_ExitCodes(t *testing.T) {
 		kverr.Expired: exitOther, kverr.StaleDuplicate: exitOther, kverr.Deadline: exitTimeout,
 		kverr.NotInitialized: exitUnavailable, kverr.WrongCluster: exitOther, kverr.Format: exitOther,
 		kverr.Internal: exitOther, kverr.Closed: exitUnavailable, kverr.Conflict: exitConflict,
-		kverr.NoSpace: exitNoSpace,
+		kverr.NoSpace: exitNoSpace, kverr.CondFailed: exitCondition, kverr.CrossSlot: exitUsage,
+		kverr.Compacted: exitCompacted, kverr.NotANumber: exitConflict, kverr.Overflow: exitConflict,
 	}
 	for _, kind := range kverr.Kinds() {
 		code, listed := want[kind]
@@ -98,7 +105,8 @@ func TestInterruptOutranksWhatItCaused(t *testing.T) {
 func TestHelpListsEveryExitCode(t *testing.T) {
 	for _, code := range []int{
 		exitOK, exitOther, exitUsage, exitNotFound, exitConflict, exitUnavailable, exitTimeout,
-		exitOutcomeUnknown, exitUnauthenticated, exitUnhealthy, exitDiffer, exitUnverified, exitNoSpace, exitInterrupted,
+		exitOutcomeUnknown, exitUnauthenticated, exitUnhealthy, exitDiffer, exitUnverified, exitNoSpace,
+		exitCondition, exitCompacted, exitInterrupted,
 	} {
 		if !strings.Contains(exitCodesHelp, fmt.Sprintf("\n%5d  ", code)) {
 			t.Errorf("%d is not in the help", code)
@@ -114,6 +122,9 @@ func TestHints(t *testing.T) {
 		want string
 	}{
 		{clientError(client.ErrTimeout, true, nil), "repeat the command"},
+		{&client.Error{Op: "add", Kind: client.ErrInDoubt, InDoubt: true}, "might add twice"},
+		{clientError(client.ErrCompacted, false, nil), "kvctl scan --report"},
+		{clientError(client.ErrCrossSlot, false, nil), "hash tag"},
 		{clientError(client.ErrNotInitialized, false, nil), "kvctl cluster init"},
 		{clientError(client.ErrUnavailable, false, nil), "h:1 come from the flag"},
 		{sent, "kvctl cluster status"},

@@ -29,10 +29,13 @@ type importFlags struct {
 func (a *app) importCommand() *cobra.Command {
 	var f importFlags
 	cmd := &cobra.Command{
-		Use:   "import FILE|-",
-		Short: "Write many records from NDJSON, or compare them",
+		Use:        "import FILE|-",
+		SuggestFor: []string{"load", "restore"},
+		Short:      "Write many records from NDJSON, or compare them",
 		Long: `Write many records from NDJSON: one {"key": …, "value": …} object a line, or
-"value_base64" for values that are not text. - reads standard input.
+"key_base64" and "value_base64" for bytes that are not text, and "ttl_ms" for the
+milliseconds that the key is to live. kvctl export writes such lines. - reads
+standard input.
 
 Many writes are under way at a time; those of one key keep their order, so that
 the last line wins. The import stops at the first line that is no record
@@ -44,8 +47,8 @@ At the end the counts are on standard error; with -o json they are on standard
 output: records, acknowledged, failed, in_doubt, bad_lines, bytes, seconds,
 records_per_second.
 
---verify-only writes nothing: it reads all keys back and compares them, each
-with its last line. Nothing missing and nothing different exits with 0, else
+--verify-only writes nothing: it reads all keys back and compares their values,
+each with its last line; not what they have left to live. Nothing missing and nothing different exits with 0, else
 with 9. -o json has records, keys, equal, missing, different, unreadable,
 bad_lines, seconds, keys_per_second, examples.
 
@@ -55,6 +58,7 @@ line of the same key than the acknowledged one is right too: it may have been
 written without an acknowledgement.`,
 		Example: `  kvctl import packages.ndjson
   zcat dump.gz | kvctl import - --rate 5000
+  kvctl export --context old | kvctl import - --context new
   kvctl import --verify-only packages.ndjson`,
 		Args:        arguments("FILE"),
 		Annotations: map[string]string{needsTarget: ""},
@@ -111,12 +115,16 @@ func (a *app) runImport(ctx context.Context, f importFlags, name string) error {
 	if a.settings.TimeoutGiven {
 		opts.Timeout = a.settings.Timeout
 	}
-	bar := a.newBar(size, f.verifyOnly)
+	what := "writing"
+	if f.verifyOnly {
+		what = "comparing"
+	}
+	bar := a.newBar(what, size, true)
 	opts.Progress = bar.add
 	if f.verifyOnly {
-		return a.verify(ctx, f, name, input, store{c}, opts, bar)
+		return a.verify(ctx, f, name, input, records{c}, opts, bar)
 	}
-	return a.load(ctx, f, name, input, store{c}, opts, bar)
+	return a.load(ctx, f, name, input, records{c}, opts, bar)
 }
 
 // openInput opens a file or standard input; size is -1 when it is not known.
@@ -142,7 +150,7 @@ func (a *app) openInput(ctx context.Context, name string) (input io.ReadCloser, 
 	return file, info.Size(), nil
 }
 
-func (a *app) load(ctx context.Context, f importFlags, name string, input io.Reader, to store, opts ndjson.Options, bar *bar) error {
+func (a *app) load(ctx context.Context, f importFlags, name string, input io.Reader, to records, opts ndjson.Options, bar *bar) error {
 	if f.acks != "" {
 		file, err := os.OpenFile(f.acks, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {
@@ -168,7 +176,7 @@ func (a *app) load(ctx context.Context, f importFlags, name string, input io.Rea
 	return inputError(err)
 }
 
-func (a *app) verify(ctx context.Context, f importFlags, name string, input io.Reader, from store, opts ndjson.Options, bar *bar) error {
+func (a *app) verify(ctx context.Context, f importFlags, name string, input io.Reader, from records, opts ndjson.Options, bar *bar) error {
 	var acked ndjson.Acked
 	if f.acks != "" {
 		file, err := os.Open(f.acks)

@@ -1,20 +1,23 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"text/tabwriter"
-	"unicode/utf8"
+	"time"
 )
 
 func (a *app) printJSON(v any) error {
 	encoder := json.NewEncoder(a.stdout)
 	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
+	if a.settings.Output != "ndjson" {
+		encoder.SetIndent("", "  ")
+	}
 	return encoder.Encode(v)
 }
 
-func (a *app) wantsJSON() bool { return a.settings.Output == "json" }
+func (a *app) wantsJSON() bool { return a.settings.Output == "json" || a.settings.Output == "ndjson" }
 
 // table prints rows with aligned columns. Cells are separated by tabs.
 func (a *app) table(header string, rows []string) error {
@@ -26,31 +29,47 @@ func (a *app) table(header string, rows []string) error {
 	return w.Flush()
 }
 
-// textOrBytes shows bytes in JSON as they are if they are text, and in base64
-// under another name if they are not, in the form that import reads.
-type textOrBytes struct {
-	Text  *string `json:"value,omitempty"`
-	Bytes []byte  `json:"value_base64,omitempty"`
+func (a *app) println(text string) error {
+	_, err := fmt.Fprintln(a.stdout, text)
+	return err
 }
 
-// textOrBytesKey does the same for a key; one that is not text is only there in
-// base64.
-type textOrBytesKey struct {
-	Text  *string `json:"key,omitempty"`
-	Bytes []byte  `json:"key_base64,omitempty"`
+// object is a JSON object whose members keep their order.
+type object []member
+
+type member struct {
+	name  string
+	value any
 }
 
-func jsonKey(key string) textOrBytesKey {
-	if !utf8.ValidString(key) {
-		return textOrBytesKey{Bytes: []byte(key)}
+// MarshalJSON implements json.Marshaler.
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	b.WriteByte('{')
+	for i, m := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		if err := encoder.Encode(m.name); err != nil {
+			return nil, err
+		}
+		b.Truncate(b.Len() - 1) // Encode ends with a newline
+		b.WriteByte(':')
+		if err := encoder.Encode(m.value); err != nil {
+			return nil, err
+		}
+		b.Truncate(b.Len() - 1)
 	}
-	return textOrBytesKey{Text: &key}
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
-func jsonValue(value []byte) textOrBytes {
-	if !utf8.Valid(value) {
-		return textOrBytes{Bytes: value}
+// instant shows a deadline in JSON and tables; nil for none.
+func instant(t time.Time) any {
+	if t.IsZero() {
+		return nil
 	}
-	text := string(value)
-	return textOrBytes{Text: &text}
+	return t.UTC().Format(time.RFC3339Nano)
 }

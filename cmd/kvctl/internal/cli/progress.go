@@ -13,18 +13,15 @@ type bar struct {
 	done  atomic.Bool
 }
 
-func (a *app) newBar(size int64, verify bool) *bar {
+// newBar shows what is done of a size, which is -1 if nobody knows it.
+func (a *app) newBar(what string, size int64, inBytes bool) *bar {
 	if !a.progress {
 		return &bar{}
-	}
-	what := "writing"
-	if verify {
-		what = "comparing"
 	}
 	return &bar{shown: progressbar.NewOptions64(size,
 		progressbar.OptionSetWriter(a.stderr),
 		progressbar.OptionSetDescription(what),
-		progressbar.OptionShowBytes(true),
+		progressbar.OptionShowBytes(inBytes),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 		// The spinner has a goroutine that nobody could wait for.
@@ -32,9 +29,9 @@ func (a *app) newBar(size int64, verify bool) *bar {
 	)}
 }
 
-func (b *bar) add(lineBytes int) {
+func (b *bar) add(n int) {
 	if b.shown != nil && !b.done.Load() {
-		_ = b.shown.Add(lineBytes) // a bar that cannot be drawn is no trouble
+		_ = b.shown.Add(n) // a bar that cannot be drawn is no trouble
 	}
 }
 

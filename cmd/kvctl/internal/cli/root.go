@@ -62,8 +62,8 @@ Start with:
 	f.StringSliceVar(&a.flags.endpoints, "endpoints", nil, "gRPC addresses of any nodes, host:port,… ($"+config.EnvEndpoints+")")
 	f.StringVar(&a.flags.context, "context", "", "context of the context file to use ($"+config.EnvContext+")")
 	f.DurationVar(&a.flags.timeout, "timeout", config.DefaultTimeout,
-		"how long one operation may take; import 30s, local and init 1m, verify 5m, 2s if all endpoints refuse ($"+config.EnvTimeout+")")
-	f.StringVarP(&a.flags.output, "output", "o", config.DefaultOutput, "table, json or raw ($"+config.EnvOutput+")")
+		"how long one operation, or silence of a scan, may take; import 30s, local and init 1m, verify 5m, 2s if all endpoints refuse ($"+config.EnvTimeout+")")
+	f.StringVarP(&a.flags.output, "output", "o", config.DefaultOutput, "table, json, ndjson, raw or csv, as the verb has it ($"+config.EnvOutput+")")
 	a.completeFlags(root)
 
 	root.AddGroup(
@@ -78,7 +78,10 @@ Start with:
 			root.AddCommand(cmd)
 		}
 	}
-	group("data", a.putCommand(), a.getCommand(), a.delCommand(), a.importCommand(), a.benchCommand())
+	group("data", a.putCommand(), a.getCommand(), a.delCommand(), a.addCommand(),
+		a.ttlCommand(), a.expireCommand(), a.persistCommand(), a.txnCommand(),
+		a.scanCommand(), a.countCommand(), a.watchCommand(), a.deleteRangeCommand(),
+		a.exportCommand(), a.importCommand(), a.benchCommand())
 	group("clusters", a.clusterCommand(), a.nodeGroupCommand(), a.localCommand())
 	group("other", a.completionCommand(), a.versionCommand())
 	root.AddCommand(exitCodesTopic(), environmentTopic())

@@ -6,9 +6,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
 	"sync"
 	"syscall"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/ringfort/ringfort/cmd/kvctl/internal/config"
@@ -60,7 +63,7 @@ func Run(ctx context.Context, system System) int {
 		getenv: system.Getenv, progress: system.Progress,
 	}
 	root := a.root()
-	root.SetArgs(system.Args)
+	root.SetArgs(negativeNumber(root, system.Args))
 	err := root.ExecuteContext(ctx)
 	code := exitCode(ctx, err)
 	switch {
@@ -70,6 +73,21 @@ func Run(ctx context.Context, system System) int {
 		a.complain(err)
 	}
 	return code
+}
+
+// negativeNumber lets `kvctl add KEY -3` mean what it says: for pflag -3 is a flag,
+// and no verb has one of that name.
+func negativeNumber(root *cobra.Command, args []string) []string {
+	cmd, _, err := root.Find(args)
+	if err != nil || cmd.Name() != "add" || slices.Contains(args, "--") {
+		return args
+	}
+	for i, arg := range args {
+		if _, err := strconv.ParseInt(arg, 10, 64); err == nil && arg[0] == '-' {
+			return slices.Concat(args[:i], args[i+1:], []string{"--", arg})
+		}
+	}
+	return args
 }
 
 // app is one run of kvctl.

@@ -198,18 +198,22 @@ func TestStatusShowsTrouble(t *testing.T) {
 
 // K1: what a pipe gets is the value and nothing else.
 func TestK1_GetPrintsTheBareValue(t *testing.T) {
+	const how = "  \"served\": {\n    \"by\": \"leader\",\n    \"node\": \"n\",\n    \"shard_version\": 7\n  },\n  \"token\": \"\"\n}\n"
+	served := client.Served{By: client.ServedByLeader, Node: "n", ShardVersion: 7}
 	for _, c := range []struct{ output, value, want string }{
 		{"table", "world", "world\n"},
 		{"raw", "world", "world"},
 		{"raw", "\xff\x00", "\xff\x00"},
 		{"table", "", "\n"},
-		{"json", "a<b", "{\n  \"key\": \"k\",\n  \"value\": \"a<b\",\n  \"version\": 5\n}\n"},
-		{"json", "", "{\n  \"key\": \"k\",\n  \"value\": \"\",\n  \"version\": 5\n}\n"},
-		{"json", "\xff", "{\n  \"key\": \"k\",\n  \"value_base64\": \"/w==\",\n  \"version\": 5\n}\n"},
+		{"ndjson", "a\nb", `{"key":"k","value":"a\nb","version":5,"served":{"by":"leader","node":"n","shard_version":7},"token":""}` + "\n"},
+		{"json", "a<b", "{\n  \"key\": \"k\",\n  \"value\": \"a<b\",\n  \"version\": 5,\n" + how},
+		{"json", "", "{\n  \"key\": \"k\",\n  \"value\": \"\",\n  \"version\": 5,\n" + how},
+		{"json", "\xff", "{\n  \"key\": \"k\",\n  \"value_base64\": \"/w==\",\n  \"version\": 5,\n" + how},
 	} {
 		var out bytes.Buffer
 		a := &app{stdout: &out, settings: config.Settings{Output: c.output}}
-		if err := a.printItem(client.Item{Key: "k", Value: []byte(c.value), Version: 5}); err != nil || out.String() != c.want {
+		item := client.Item{Key: "k", Value: []byte(c.value), Version: 5, Served: served}
+		if err := a.printItem(coding{}, item, client.Token{}); err != nil || out.String() != c.want {
 			t.Errorf("%s %q: %q, %v", c.output, c.value, out.String(), err)
 		}
 	}

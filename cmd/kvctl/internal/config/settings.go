@@ -27,7 +27,7 @@ const (
 )
 
 // Outputs are the names that -o takes.
-var Outputs = []string{"table", "json", "raw"}
+var Outputs = []string{"table", "json", "ndjson", "raw", "csv"}
 
 // Flags are the settings given on the command line; nil and empty mean not
 // given.

@@ -2,14 +2,17 @@ package ndjson
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"unicode/utf8"
 )
 
-// Acks writes one line per acknowledged record, {"line":17,"key":"k"}, each
+// Acks writes one line per acknowledged record, {"line":17,"key":"k"}, or
+// "key_base64" for a key that is no text, each
 // with one Write of its own: what was acknowledged before this process died is
 // in the file. Safe for concurrent use.
 type Acks struct {
@@ -21,13 +24,23 @@ type Acks struct {
 func NewAcks(w io.Writer) *Acks { return &Acks{w: w} }
 
 type ackLine struct {
-	Line int    `json:"line"`
-	Key  string `json:"key"`
+	Line   int    `json:"line"`
+	Key    string `json:"key,omitempty"`
+	Base64 []byte `json:"key_base64,omitempty"`
 }
+
+func ackOf(r *Record) ackLine {
+	if !utf8.ValidString(r.Key) {
+		return ackLine{Line: r.Line, Base64: []byte(r.Key)}
+	}
+	return ackLine{Line: r.Line, Key: r.Key}
+}
+
+func (l ackLine) key() string { return cmp.Or(l.Key, string(l.Base64)) }
 
 // Append notes that the store acknowledged a record.
 func (a *Acks) Append(r *Record) error {
-	text, err := json.Marshal(ackLine{Line: r.Line, Key: r.Key})
+	text, err := json.Marshal(ackOf(r))
 	if err != nil {
 		return err
 	}
@@ -61,12 +74,12 @@ func ReadAcks(r io.Reader) (Acked, error) {
 		if err := json.Unmarshal(line, &ack); err != nil {
 			return nil, &LineError{Line: number, Err: errors.New("not an acknowledgement")}
 		}
-		if ack.Key == "" || ack.Line < 1 {
+		if ack.key() == "" || ack.Line < 1 {
 			return nil, &LineError{Line: number, Err: errors.New("not an acknowledgement")}
 		}
 		// The order of the file counts, not the number of the line: a later run
 		// over the same input may have written an earlier line again.
-		acked[ack.Key] = ack.Line
+		acked[ack.key()] = ack.Line
 	}
 	return acked, nil
 }

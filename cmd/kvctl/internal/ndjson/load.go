@@ -17,7 +17,8 @@ import (
 // Store is what records are written to and read from. Errors are those of
 // package client.
 type Store interface {
-	Put(ctx context.Context, key string, value []byte) error
+	// Put writes a value that is to live for ttl; 0 is for ever.
+	Put(ctx context.Context, key string, value []byte, ttl time.Duration) error
 	Get(ctx context.Context, key string) (value []byte, err error)
 }
 
@@ -144,7 +145,7 @@ func (l *loader) read(ctx context.Context, records *Reader) error {
 
 func (l *loader) write(ctx context.Context, r *Record) {
 	opCtx, cancel := context.WithTimeout(ctx, l.opts.Timeout)
-	err := l.store.Put(opCtx, r.Key, r.Value)
+	err := l.store.Put(opCtx, r.Key, r.Value, r.TTL)
 	cancel()
 	var ackErr error
 	if err == nil && l.opts.Acks != nil {

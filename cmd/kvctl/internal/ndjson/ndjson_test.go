@@ -32,10 +32,11 @@ func TestParseLine(t *testing.T) {
 		`{"key":"a","value":"` + "\uFFFD" + `"}`:      "a=\uFFFD",
 		`{"key":"a","value_base64":"/wA="}`:           "a=\xff\x00",
 		`{"key":"a","value":"b","value_base64":null}`: "a=b",
+		`{"key_base64":"/wA=","value":""}`:            "\xff\x00=",
 	} {
-		key, value, err := parseLine([]byte(text))
-		if got := key + "=" + string(value); err != nil || got != want {
-			t.Errorf("%s: %q, %v", text, got, err)
+		r, err := parseLine([]byte(text))
+		if err != nil || r.Key+"="+string(r.Value) != want {
+			t.Errorf("%s: %+v, %v", text, r, err)
 		}
 	}
 }
@@ -55,6 +56,16 @@ func TestI3_BadLinesAreRefused(t *testing.T) {
 		`{"key":"a","value":1}`:                             "not a record",
 		`{"key":"a","value":"b"}{}`:                         "more than one",
 		`{"key":"a","value":"b","ttl":1}`:                   "unknown field",
+		`{"key":"a","value":"b","ttl_ms":0}`:                "ttl_ms",
+		`{"key":"a","value":"b","ttl_ms":-5}`:               "ttl_ms",
+		`{"key":"a","value":"b","ttl_ms":1.5}`:              "ttl_ms",
+		`{"key":"a","value":"b","ttl_ms":1e99}`:             "ttl_ms",
+		`{"key":"a","value":"b","ttl_ms":3153600000001}`:    "ttl_ms",
+		`{"key":"a","value":"b","ttl_ms":"5"}`:              `"ttl_ms" is not a number`,
+		`{"key":5,"value":"b"}`:                             `"key" is not a string`,
+		`{"key_base64":"","value":"b"}`:                     "key is empty",
+		`{"key":"a","key_base64":"YQ==","value":"b"}`:       "exclude",
+		`{"key_base64":"YR==","value":"b"}`:                 "key_base64",
 		`{"key":"a","value":"b`:                             "no end",
 		`["a","b"]`:                                         "not a record",
 		`{"key":"a","value":"b","value_base64":"Yg=="}`:     "exclude",
@@ -70,9 +81,52 @@ func TestI3_BadLinesAreRefused(t *testing.T) {
 		`{"key":"a","value":"b"} x`:                         "more than one",
 		`{"key":"a","value":"b","value":"` + "\xed" + `\""`: "not UTF-8",
 	} {
-		if _, _, err := parseLine([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parseLine([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", text, err, want)
 		}
+	}
+}
+
+// Whatever bytes keys and values are of, a line is one line that is read back to
+// them; what is left to live is rounded up.
+func TestLinesAreReadBackByteForByte(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		raw := rapid.OneOf(rapid.SliceOfN(rapid.Byte(), 1, 40), rapid.Map(rapid.StringN(1, 40, 160), func(s string) []byte { return []byte(s) }))
+		want := &Record{
+			Key: string(raw.Draw(t, "key")), Value: rapid.OneOf(raw, rapid.Just([]byte{})).Draw(t, "value"),
+			TTL: time.Duration(rapid.Int64Range(0, maxTTL*int64(time.Millisecond)).Draw(t, "ttl")),
+		}
+		line := AppendLine([]byte("before"), want)[len("before"):]
+		if n := bytes.IndexByte(line, '\n'); n != len(line)-1 {
+			t.Fatalf("%q is not one line", line)
+		}
+		r := NewReader(bytes.NewReader(line))
+		got, err := r.Next()
+		if err != nil || got.Key != want.Key || !bytes.Equal(got.Value, want.Value) {
+			t.Fatalf("%q: %+v, %v", line, got, err)
+		}
+		if early := got.TTL - want.TTL; early < 0 || early >= time.Millisecond || want.TTL == 0 && got.TTL != 0 {
+			t.Fatalf("%q: %v became %v", line, want.TTL, got.TTL)
+		}
+	})
+}
+
+// Acknowledgements and problems name also keys that are no text.
+func TestAcksOfKeysThatAreNoText(t *testing.T) {
+	var file bytes.Buffer
+	acks := NewAcks(&file)
+	for i, key := range []string{"a", "\xff\x00", "\ufffd"} {
+		if err := acks.Append(&Record{Line: i + 1, Key: key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	acked, err := ReadAcks(&file)
+	if want := (Acked{"a": 1, "\xff\x00": 2, "\ufffd": 3}); err != nil || !maps.Equal(acked, want) {
+		t.Errorf("%v, %v", acked, err)
+	}
+	text, err := json.Marshal(Problem{Line: 2, Key: "\xff\x00", Problem: "missing"})
+	if want := `{"line":2,"key_base64":"/wA=","problem":"missing"}`; err != nil || string(text) != want {
+		t.Errorf("%s, %v", text, err)
 	}
 }
 
@@ -160,17 +214,13 @@ func FuzzParseLine(f *testing.F) {
 	f.Add([]byte(`{"key":"a","value_base64":"/wA="}`))
 	f.Add([]byte(`{"key":"a","value":"\ud800"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		key, value, err := parseLine(text)
+		r, err := parseLine(text)
 		if err != nil {
 			return
 		}
-		again, err := json.Marshal(map[string]any{"key": key, "value_base64": value})
-		if err != nil {
-			t.Fatal(err)
-		}
-		key2, value2, err := parseLine(again)
-		if err != nil || key2 != key || !bytes.Equal(value2, value) {
-			t.Fatalf("%q became %q=%q, %v", text, key2, value2, err)
+		again, err := parseLine(bytes.TrimSuffix(AppendLine(nil, r), []byte("\n")))
+		if err != nil || again.Key != r.Key || !bytes.Equal(again.Value, r.Value) || again.TTL != r.TTL {
+			t.Fatalf("%q became %+v, %v", text, again, err)
 		}
 	})
 }
@@ -188,7 +238,7 @@ type store struct {
 
 func newStore() *store { return &store{values: map[string]string{}, open: map[string]bool{}} }
 
-func (s *store) Put(ctx context.Context, key string, value []byte) error {
+func (s *store) Put(ctx context.Context, key string, value []byte, _ time.Duration) error {
 	s.mu.Lock()
 	s.broken = s.broken || s.open[key]
 	s.open[key] = true

@@ -9,7 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -22,7 +25,8 @@ type Record struct {
 	Line  int // counted from 1
 	Key   string
 	Value []byte
-	Size  int // of the line, in bytes
+	TTL   time.Duration // what the key is to live; 0: for ever
+	Size  int           // of the line, in bytes
 }
 
 // LineError says which line cannot be used, and why.
@@ -67,11 +71,12 @@ func (r *Reader) Next() (*Record, error) {
 		if len(bytes.TrimSpace(r.text)) == 0 {
 			continue
 		}
-		key, value, err := parseLine(r.text)
+		record, err := parseLine(r.text)
 		if err != nil {
 			return nil, &LineError{Line: r.line, Err: err}
 		}
-		return &Record{Line: r.line, Key: key, Value: value, Size: size}, nil
+		record.Line, record.Size = r.line, size
+		return record, nil
 	}
 }
 
@@ -109,46 +114,80 @@ func (r contextReader) Read(p []byte) (int, error) {
 	return r.from.Read(p)
 }
 
-// parseLine takes an object of exactly the members "key" and "value", or
-// "value_base64" for a value that is not text.
-func parseLine(text []byte) (key string, value []byte, err error) {
-	// encoding/json replaces what is not Unicode by U+FFFD without a word (I3).
+// CheckText refuses what encoding/json would replace by U+FFFD without a word (I3).
+func CheckText(text []byte) error {
 	if !utf8.Valid(text) {
-		return "", nil, errors.New("not UTF-8; give such values as value_base64")
+		return errors.New("not UTF-8; give such keys and values as key_base64 and value_base64")
 	}
 	if hasLoneSurrogate(text) {
-		return "", nil, errors.New(`half a surrogate pair in a \u escape; give such values as value_base64`)
+		return errors.New(`half a surrogate pair in a \u escape; give such keys and values as key_base64 and value_base64`)
+	}
+	return nil
+}
+
+// maxTTL is 100 years, in milliseconds: more is a mistake in the unit.
+const maxTTL = 100 * 365 * 24 * 60 * 60 * 1000
+
+// parseLine takes an object of exactly the members "key" and "value", or
+// "key_base64" and "value_base64" for what is not text, and "ttl_ms".
+func parseLine(text []byte) (*Record, error) {
+	if err := CheckText(text); err != nil {
+		return nil, err
 	}
 	members, err := parseMembers(text)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	key, hasKey := members["key"]
-	plain, hasPlain := members["value"]
-	encoded, hasEncoded := members["value_base64"]
-	switch {
-	case !hasKey:
-		return "", nil, errors.New(`there is no "key"`)
-	case key == "":
-		return "", nil, errors.New("the key is empty")
-	case !hasPlain && !hasEncoded:
-		return "", nil, errors.New(`there is no "value"`)
-	case hasPlain && hasEncoded:
-		return "", nil, errors.New(`"value" and "value_base64" exclude each other`)
-	case hasPlain:
-		return key, []byte(plain), nil
-	}
-	value, err = base64.StdEncoding.DecodeString(encoded)
+	key, err := members.bytes("key")
 	if err != nil {
-		return "", nil, errors.New("value_base64 is not base64")
+		return nil, err
 	}
-	return key, value, nil
+	if len(key) == 0 {
+		return nil, errors.New("the key is empty")
+	}
+	record := &Record{Key: string(key)}
+	if record.Value, err = members.bytes("value"); err != nil {
+		return nil, err
+	}
+	if left, given := members["ttl_ms"]; given {
+		ms, err := strconv.ParseInt(left, 10, 64)
+		if err != nil || ms < 1 || ms > maxTTL {
+			return nil, fmt.Errorf("ttl_ms is not a whole number of milliseconds from 1 to 100 years: %s", left)
+		}
+		record.TTL = time.Duration(ms) * time.Millisecond
+	}
+	return record, nil
 }
+
+// members are those of an object, by name, as text; null is as if it was not there.
+type members map[string]string
+
+// bytes are those of a member, or of its form in base64.
+func (m members) bytes(name string) ([]byte, error) {
+	plain, hasPlain := m[name]
+	encoded, hasEncoded := m[name+"_base64"]
+	switch {
+	case !hasPlain && !hasEncoded:
+		return nil, fmt.Errorf("there is no %q", name)
+	case hasPlain && hasEncoded:
+		return nil, fmt.Errorf("%q and %q exclude each other", name, name+"_base64")
+	case hasPlain:
+		return []byte(plain), nil
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("%s_base64 is not base64", name)
+	}
+	return raw, nil
+}
+
+var names = []string{"key", "key_base64", "value", "value_base64", "ttl_ms"}
 
 // parseMembers reads an object token by token: decoding into a struct would take
 // "Key" for "key" and the last of several "key" without a word (I3).
-func parseMembers(text []byte) (map[string]string, error) {
+func parseMembers(text []byte) (members, error) {
 	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
 	next := func() (json.Token, error) {
 		token, err := decoder.Token()
 		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -166,7 +205,7 @@ func parseMembers(text []byte) (map[string]string, error) {
 	if token != json.Delim('{') {
 		return nil, errors.New("not a record: a line is one JSON object")
 	}
-	members := map[string]string{}
+	found := members{}
 	for {
 		token, err := next()
 		if err != nil {
@@ -176,10 +215,10 @@ func parseMembers(text []byte) (map[string]string, error) {
 		if !isName {
 			break // the closing brace
 		}
-		if name != "key" && name != "value" && name != "value_base64" {
-			return nil, fmt.Errorf("not a record: unknown field %q; there are key, value and value_base64", name)
+		if !slices.Contains(names, name) {
+			return nil, fmt.Errorf("not a record: unknown field %q; there are %s", name, strings.Join(names, ", "))
 		}
-		if _, twice := members[name]; twice {
+		if _, twice := found[name]; twice {
 			return nil, fmt.Errorf("not a record: %q is there twice", name)
 		}
 		if token, err = next(); err != nil {
@@ -188,16 +227,22 @@ func parseMembers(text []byte) (map[string]string, error) {
 		if token == nil {
 			continue // null: as if it was not there
 		}
+		number, isNumber := token.(json.Number)
 		content, isText := token.(string)
-		if !isText {
+		switch {
+		case name == "ttl_ms" && !isNumber:
+			return nil, fmt.Errorf("not a record: %q is not a number", name)
+		case name == "ttl_ms":
+			content = number.String()
+		case !isText:
 			return nil, fmt.Errorf("not a record: %q is not a string", name)
 		}
-		members[name] = content
+		found[name] = content
 	}
 	if _, err := decoder.Token(); err != io.EOF {
 		return nil, errors.New("more than one JSON value")
 	}
-	return members, nil
+	return found, nil
 }
 
 // hasLoneSurrogate looks for \uD800 to \uDFFF escapes that are not a pair.

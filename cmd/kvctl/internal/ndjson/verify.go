@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,9 +35,18 @@ type Verified struct {
 
 // Problem is one key that is not as it should be.
 type Problem struct {
-	Line    int    `json:"line"` // the line that the key's value should come from
-	Key     string `json:"key"`
-	Problem string `json:"problem"`
+	Line    int // the line that the key's value should come from
+	Key     string
+	Problem string
+}
+
+// MarshalJSON shows a key that is no text as key_base64.
+func (p Problem) MarshalJSON() ([]byte, error) {
+	ack := ackOf(&Record{Line: p.Line, Key: p.Key})
+	return json.Marshal(struct {
+		ackLine
+		Problem string `json:"problem"`
+	}{ack, p.Problem})
 }
 
 // Verify reads back every key of r and compares: the value must be that of the
