@@ -481,6 +481,23 @@ func TestReadLevels(t *testing.T) {
 	want(t, "another cluster's token", errors.Is(err, client.ErrBadToken), true)
 }
 
+// P7: what a client caches grows old as virtual time goes on.
+func TestCachesFollowVirtualTime(t *testing.T) {
+	everywhere(t, func(t *testing.T) {
+		s := NewServer(t, WithVirtualTime())
+		c, other := s.Client(client.WithCache(1<<20)), s.Client()
+		stale := client.BoundedStale(time.Minute)
+		put(t, other, "k", "old")
+		want(t, "filled", text(t, c, "k"), "old")
+		put(t, other, "k", "new")
+		s.Advance(time.Minute - time.Second)
+		want(t, "young enough", text(t, c, "k", stale), "old")
+		want(t, "served by", must[client.Item](t)(c.Get(within(t), "k", stale)).Served.By, client.ServedByCache)
+		s.Advance(2 * time.Second)
+		want(t, "too old", text(t, c, "k", stale), "new")
+	})
+}
+
 func TestLimitsAreANodes(t *testing.T) {
 	ctx := within(t)
 	c := NewServer(t).Client(client.WithBlock())

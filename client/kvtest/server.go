@@ -82,8 +82,8 @@ func WithWatchHistory(n int) Option { return func(c *config) { c.history = n } }
 
 // WithVirtualTime has shard time stand still but for Advance. It begins at
 // 2000-01-01 00:00:00 UTC, as in a bubble of testing/synctest. It is the time of
-// deadlines and request ids, and of the server's clients; timeouts, pauses and Delay go
-// by package time as ever.
+// deadlines, of request ids and of the age of what clients cache; timeouts, pauses and
+// Delay go by package time as ever.
 func WithVirtualTime() Option { return func(c *config) { c.virtual = true } }
 
 // servers numbers the clusters of a process, so that a token of one is not taken for
@@ -164,11 +164,8 @@ func (s *Server) virtual() bool { return s.cfg.virtual }
 // not done so before. Options of the test's come after the server's own.
 func (s *Server) Client(opts ...client.Option) *client.Client {
 	s.t.Helper()
-	own := []client.Option{client.WithDialer(s.Dial)}
-	if s.virtual() {
-		own = append(own, client.WithClock(s.clock))
-	}
-	c, err := client.Open(context.Background(), s.Target(), append(own, opts...)...)
+	opts = append([]client.Option{client.WithDialer(s.Dial), client.WithClock(s.clock)}, opts...)
+	c, err := client.Open(context.Background(), s.Target(), opts...)
 	if err != nil {
 		s.t.Fatalf("kvtest: %v", err)
 	}
@@ -177,7 +174,7 @@ func (s *Server) Client(opts ...client.Option) *client.Client {
 }
 
 // Target is what client.Open is to be given by code that opens a client of its own,
-// together with client.WithDialer(s.Dial), and, with virtual time,
+// together with client.WithDialer(s.Dial), and, in a bubble or with virtual time,
 // client.WithClock(s.Clock()).
 func (s *Server) Target() string { return "kv://" + address }
 
@@ -186,7 +183,8 @@ func (s *Server) Dial(ctx context.Context, _ string) (net.Conn, error) {
 	return s.listener.DialContext(ctx)
 }
 
-// Clock is the clock of the shards: virtual, or the machine's.
+// Clock is the clock of the shards and of the server's clients: virtual, or package
+// time, which is the bubble's in a bubble.
 func (s *Server) Clock() client.Clock { return s.clock }
 
 // Now is the shards' time, by which deadlines come.
