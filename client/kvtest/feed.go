@@ -92,7 +92,11 @@ func (s *Server) scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.S
 	}
 	var view store
 	var version uint64
-	if err := sh.ask(func() { view, version, spec.Now = sh.store.clone(), sh.machine.LastVersion(), sh.now() }); err != nil {
+	var servedBy kvv1.ServedBy
+	if err := sh.ask(func() {
+		view, version, spec.Now = sh.store.clone(), sh.machine.LastVersion(), sh.now()
+		servedBy = sh.serves(r.GetLevel(), r.GetMaxAgeUs())
+	}); err != nil {
 		return err
 	}
 	if r.GetLevel() == kvv1.ReadLevel_READ_LEVEL_SESSION && r.GetMinVersion() > version {
@@ -109,7 +113,7 @@ func (s *Server) scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.S
 		}
 		cost := under.Cost()
 		message := &kvv1.ScanPage{
-			Version: version, ServedBy: servedBy(r.GetLevel()),
+			Version: version, ServedBy: servedBy,
 			Last: page.Last, Done: page.Done, Seeks: cost.Seeks, Examined: cost.Examined,
 		}
 		if spec.CountOnly {

@@ -456,7 +456,7 @@ func TestScanIsOfOneMoment(t *testing.T) {
 // Every read says how it was served.
 func TestReadLevels(t *testing.T) {
 	ctx := within(t)
-	s := NewServer(t)
+	s := NewServer(t, WithVirtualTime())
 	c := s.Client()
 	session := client.NewSession()
 	put(t, c, "k", "v", client.WithSession(session))
@@ -467,7 +467,7 @@ func TestReadLevels(t *testing.T) {
 	}{
 		{"linearizable", nil, client.ServedByLeader},
 		{"session", []client.ReadOption{client.InSession(session)}, client.ServedByReplica},
-		{"bounded", []client.ReadOption{client.BoundedStale(time.Second)}, client.ServedByReplica},
+		{"bounded, just after", []client.ReadOption{client.BoundedStale(time.Second)}, client.ServedByReplica},
 		{"any", []client.ReadOption{client.Any()}, client.ServedByReplica},
 		{"from follower", []client.ReadOption{client.FromFollower()}, client.ServedByLeader}, // there is none
 	} {
@@ -475,6 +475,10 @@ func TestReadLevels(t *testing.T) {
 		if item.Served.By != tc.by || item.Served.ShardVersion < item.Version || item.Served.Node != nodeID {
 			t.Errorf("%s: served %+v", tc.name, item.Served)
 		}
+	}
+	s.Advance(2 * time.Second)
+	for _, by := range []client.ServedBy{client.ServedByLeader, client.ServedByReplica} {
+		want(t, "bounded, later", must[client.Item](t)(c.Get(ctx, "k", client.BoundedStale(time.Second))).Served.By, by)
 	}
 	other := NewServer(t).Client()
 	_, err := other.Get(ctx, "k", client.AtLeast(session.Token()))

@@ -301,7 +301,7 @@ func (sh *shard) get(a *kvv1.Answer, op *kvv1.Operation) error {
 		return neverGiven(least, last)
 	}
 	a.Found, a.Version, a.ExpiresUs = found, v.Version, v.Expires
-	a.ShardVersion, a.ServedBy = last, servedBy(op.GetLevel())
+	a.ShardVersion, a.ServedBy = last, sh.serves(op.GetLevel(), op.GetMaxAgeUs())
 	a.NotModified = found && op.GetIfNotVersion() == v.Version
 	if !a.NotModified && !op.GetKeysOnly() {
 		a.Value = v.Data
@@ -315,11 +315,20 @@ func neverGiven(version, last uint64) error {
 		"the token is of another cluster, or damaged", version, last)
 }
 
-// servedBy is how a read was served: the only replica leads, and of what the lower
-// levels ask for it has all, without a confirm round.
-func servedBy(level kvv1.ReadLevel) kvv1.ServedBy {
-	if level == kvv1.ReadLevel_READ_LEVEL_LINEARIZABLE {
-		return kvv1.ServedBy_SERVED_BY_LEADER
+// serves is how the shard serves a read: as the leader, who knows that nobody has
+// acknowledged more, or out of what it has applied, where the level allows that. As on a
+// node, a bounded read is served so while the leader has asked less than its age ago.
+// In the loop only.
+func (sh *shard) serves(level kvv1.ReadLevel, maxAgeMicros uint64) kvv1.ServedBy {
+	now := sh.server.clock.Boot()
+	switch level {
+	case kvv1.ReadLevel_READ_LEVEL_SESSION, kvv1.ReadLevel_READ_LEVEL_ANY:
+		return kvv1.ServedBy_SERVED_BY_REPLICA
+	case kvv1.ReadLevel_READ_LEVEL_BOUNDED_STALE:
+		if sh.confirmed && now-sh.confirmedAt <= time.Duration(maxAgeMicros)*time.Microsecond {
+			return kvv1.ServedBy_SERVED_BY_REPLICA
+		}
 	}
-	return kvv1.ServedBy_SERVED_BY_REPLICA
+	sh.confirmed, sh.confirmedAt = true, now
+	return kvv1.ServedBy_SERVED_BY_LEADER
 }

@@ -32,6 +32,9 @@ type shard struct {
 	index     uint64             // of the last entry
 	changes   *ring
 
+	confirmed   bool // a read has made sure that this is the leader, last at
+	confirmedAt time.Duration
+
 	wake chan struct{} // capacity 1: there are jobs
 	mu   struct {
 		sync.Mutex
