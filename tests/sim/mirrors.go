@@ -73,14 +73,23 @@ func (m *mirrors) finish(well bool) error {
 	return errors.Join(errs...)
 }
 
-// honestClocks reports whether no more than one node's clock is ever wrong: of each
-// shard's replicas a majority is right.
+// honestClocks reports whether no deadline may come early in this plan: no clock is
+// ever wrong, or one is and no other node goes down. A wrong clock that is heard
+// after an outage, while a right one is silent, may hold time back (ADR 0004).
 func (p *Plan) honestClocks() bool {
-	wrong := make(map[int]bool)
+	wrong, down := make(map[int]bool), make(map[int]bool)
 	for _, step := range p.Steps {
-		if step.Fault == FaultClock || step.Fault == FaultClockDown {
+		switch step.Fault {
+		case FaultClock, FaultClockDown:
 			wrong[step.Nodes[0]] = true
+		case FaultCrash, FaultCrashAll, FaultDisk, FaultStop, FaultHang, FaultFailpoint, FaultFull:
+			for _, n := range step.Nodes {
+				down[n] = true
+			}
 		}
 	}
-	return len(wrong) <= 1
+	for n := range wrong {
+		delete(down, n)
+	}
+	return len(wrong) == 0 || len(wrong) == 1 && len(down) == 0
 }
