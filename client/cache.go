@@ -122,7 +122,7 @@ const (
 
 // look returns what is known of a key and whether the read may have it. A due value
 // is no longer shown: its shard may have removed it.
-func (k *cache) look(key string, p *params) (fact, verdict) {
+func (k *cache) look(key string, p *params, minVersion uint64) (fact, verdict) {
 	s := k.stripe(key)
 	s.mu.Lock()
 	e := s.entries[key]
@@ -144,7 +144,7 @@ func (k *cache) look(key string, p *params) (fact, verdict) {
 	case kvv1.ReadLevel_READ_LEVEL_ANY:
 		ok = true
 	case kvv1.ReadLevel_READ_LEVEL_SESSION:
-		ok = f.shardVersion >= p.minVersion
+		ok = f.shardVersion >= minVersion
 	case kvv1.ReadLevel_READ_LEVEL_BOUNDED_STALE:
 		ok = f.fresh != neverFresh && k.boot()-f.fresh <= time.Duration(p.maxAge)*time.Microsecond
 	}

@@ -245,6 +245,25 @@ func TestP7_SlowAnswerAfterOwnWrite(t *testing.T) {
 	})
 }
 
+// C3: what came late is as old as the request, not as the answer.
+func TestP7_AgeCountsFromTheRequest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newCachedReads(t)
+		r.write("1")
+		r.m.w.nodes[0].script(func(s *fakeSession, op *kvv1.Operation) *kvv1.Answer {
+			a := r.m.serve(s, op)
+			go func() {
+				time.Sleep(time.Second)
+				s.send(&kvv1.ServerFrame{Answers: []*kvv1.Answer{a}})
+			}()
+			return nil
+		})
+		r.read("1", ServedByLeader)
+		r.read("1", ServedByCache, BoundedStale(time.Second))
+		r.read("1", ServedByLeader, BoundedStale(999*time.Millisecond))
+	})
+}
+
 func TestCacheHasOneFlightPerKey(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newCachedReads(t)
@@ -420,7 +439,7 @@ func TestP7_CacheAgainstHistory(t *testing.T) {
 					acked = 0
 				}
 			}
-			f, v := k.look(key, &params{level: kvv1.ReadLevel_READ_LEVEL_ANY})
+			f, v := k.look(key, &params{level: kvv1.ReadLevel_READ_LEVEL_ANY}, 0)
 			if v != cacheServes {
 				continue
 			}

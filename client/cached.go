@@ -41,7 +41,8 @@ func (c *Client) getCached(ctx context.Context, d *driver, one *call, key string
 }
 
 // getManyCached is GetMany through the cache. No key waits for another's flight.
-func (c *Client) getManyCached(ctx context.Context, calls []call, keys []string) {
+func (c *Client) getManyCached(ctx context.Context, calls []call, keys []string) []GetResult {
+	results, brought := make([]GetResult, len(calls)), make([]*fact, len(calls))
 	before, verdicts := make([]fact, len(calls)), make([]verdict, len(calls))
 	for i := range calls {
 		one := &calls[i]
@@ -51,28 +52,31 @@ func (c *Client) getManyCached(ctx context.Context, calls []call, keys []string)
 		if one.finished {
 			continue
 		}
-		before[i], verdicts[i] = c.cache.look(keys[i], &one.params)
+		before[i], verdicts[i] = c.cache.look(keys[i], one.params, one.minVersion)
 		c.cache.stats.note(verdicts[i])
 		if verdicts[i] == cacheServes {
 			one.finished = true
 			continue
 		}
-		one.ifNotVersion = before[i].version
+		one.knownVersion = before[i].version
 		c.cache.begin(keys[i], false)
-		defer func() { c.cache.end(keys[i], false, one.brought) }()
+		defer func() { c.cache.end(keys[i], false, brought[i]) }()
 	}
 	newDriver(c, calls).run(ctx)
 	for i := range calls {
-		one := &calls[i]
+		one, r := &calls[i], &results[i]
 		switch {
+		case one.err != nil:
+			r.Err = one.err
 		case verdicts[i] == cacheServes:
-			one.got, one.err = one.shown(c, keys[i], before[i])
-		case one.err == nil:
+			r.Item, r.Err = one.shown(c, keys[i], before[i])
+		default:
 			var known fact
-			one.got, known, one.err = one.learned(c, keys[i], before[i], verdicts[i])
-			one.brought = &known
+			r.Item, known, r.Err = one.learned(c, keys[i], before[i], verdicts[i])
+			brought[i] = &known
 		}
 	}
+	return results
 }
 
 // fromCache decides how a read begins: it is served, or it is registered as one that
@@ -81,7 +85,7 @@ func (c *Client) getManyCached(ctx context.Context, calls []call, keys []string)
 func (c *Client) fromCache(ctx context.Context, one *call, key string) (fact, verdict, error) {
 	k := c.cache
 	for waited := false; ; waited = true {
-		f, v := k.look(key, &one.params)
+		f, v := k.look(key, one.params, one.minVersion)
 		if v == cacheServes {
 			k.stats.note(v)
 			return f, v, nil
@@ -93,7 +97,7 @@ func (c *Client) fromCache(ctx context.Context, one *call, key string) (fact, ve
 		if wait == nil {
 			k.stats.note(v)
 			if v == cacheAsks {
-				one.ifNotVersion = f.version // 0 when there was no value: any is news
+				one.knownVersion = f.version // 0 when there was no value: any is news
 			}
 			return f, v, nil
 		}

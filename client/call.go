@@ -36,7 +36,10 @@ type call struct {
 	txn      *kvv1.Txn // immutable
 	txnBytes int
 	deadline instant
-	params
+	*params  // shared by the calls of one method; never nil, and not changed once they run
+	// Of a read: the version that the answer must reflect, at the level Session, and
+	// the one whose value is known already.
+	minVersion, knownVersion uint64
 
 	// Identity of a numbered write, set when it is put into a frame. notAfter
 	// stays the same for all attempts under one number: with a later one on a
@@ -68,10 +71,7 @@ type call struct {
 	answer   *kvv1.Answer
 	err      error
 
-	// Of a read through the cache.
-	alone   bool // it is the flight that others wait for
-	got     Item
-	brought *fact
+	alone bool // of a read through the cache: it is the flight that others wait for
 
 	try attempt
 }

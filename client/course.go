@@ -25,7 +25,7 @@ type course struct {
 
 func newCourse(c *Client, v verb, slot shardmap.Slot, r replicas) course {
 	k := course{client: c, since: c.now()}
-	k.probe.verb, k.probe.slot, k.probe.replicas = v, slot, r
+	k.probe.verb, k.probe.slot, k.probe.params = v, slot, &params{replicas: r}
 	return k
 }
 

@@ -2,8 +2,8 @@
 // the leader of its shard, sends calls that are made at the same time together,
 // and repeats them until they have an answer, without applying a write twice.
 //
-// It does not cache values, resolve conflicts or know about Raft and storage,
-// and it does not administer clusters: that is the admin service's.
+// It does not resolve conflicts or know about Raft and storage, and it does not
+// administer clusters: that is the admin service's.
 //
 // # What a caller can rely on
 //
@@ -49,6 +49,24 @@
 // goes on to another one within the call's context. A machine that stood still as a
 // whole (a suspended virtual machine) is outside the bound of BoundedStale.
 //
+// # The cache
+//
+// WithCache keeps what Get and GetMany have read, keys without a value included, and
+// weakens no level:
+//
+//	level              is served from the cache if
+//	Linearizable()     a node, asked with the version, says that it is still so: one
+//	                   round trip, without the value's bytes
+//	InSession(s), …    the shard version that the entry reflects is not below the token's
+//	BoundedStale(d)    the request that brought it was sent at most d ago, by a clock
+//	                   that goes on while the machine is suspended
+//	Any()              there is an entry
+//
+// A value whose deadline has come, by the client's estimate of shard time, is not
+// served. Writes of the same client replace or remove what they make old before they
+// return. Of reads that find nothing one goes and the others wait for it. Results are
+// copies. WithoutCache passes by; Stats counts hits, misses and refusals.
+//
 // # Scans
 //
 // Keys lie in shards by their hash tag, so keys that are neighbours by name usually
@@ -84,10 +102,8 @@
 //     open, and so protected, until the caller has the final answer.
 //   - P4: an error says InDoubt unless every attempt certainly had no effect:
 //     was never put into a frame, or was answered by a refusal.
-//   - P8: keys of one shard do not wait for another's, not even within one call;
-//     only a full connection to the node that both are on makes them wait.
-//   - P9: what a connection has in flight is bounded in number and bytes; beyond
-//     it callers wait in line, each within its context.
+//   - P7: C1 to C3, in cache.go: no older fact replaces a newer one, none that an own
+//     acknowledged write has made old comes in, and age counts from the request.
 //   - P6: a watch moves its position only with what its loop was given, and asks
 //     for what is behind the position. A stream that brings nothing, not even its
 //     progress, for watchSilence is broken off and taken up elsewhere.
@@ -113,6 +129,6 @@
 // connection; breaking off their loop ends them. A watch has a goroutine for each
 // shard, which its loop waits for when it ends, and Close too. The
 // locks are topology.mu, then conn.mu, then the leaves numbers.mu, shardTime.mu,
-// random.mu and Client.life. None is held while waiting for a channel, a timer or
+// random.mu, Session.mu, a cache stripe's and Client.life. None is held while waiting for a channel, a timer or
 // gRPC. Routes are looked up without a lock.
 package client

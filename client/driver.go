@@ -27,6 +27,7 @@ type driver struct {
 	batches  []batch // of dispatch
 
 	single [1]call // the call of a pooled driver
+	params params  // its options
 }
 
 // batch is the calls that go to one connection together.
@@ -39,6 +40,7 @@ func newDriver(c *Client, calls []call) *driver {
 	d := &driver{client: c}
 	if calls == nil {
 		calls = d.single[:]
+		calls[0].params = &d.params
 	}
 	d.done = make(chan *call, len(calls))
 	d.calls = make([]*call, len(calls))

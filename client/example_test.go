@@ -262,6 +262,32 @@ func ExampleWithResync() {
 	}
 }
 
+func ExampleWithCache() {
+	ctx := context.Background()
+	c, err := client.Open(ctx, "kv://127.0.0.1:7401", client.WithCache(64<<20))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	for range 1000 { // one of them asks a node, the others in the same second do not
+		if _, err := c.Get(ctx, "price", client.BoundedStale(time.Second)); err != nil {
+			log.Print(err)
+			break
+		}
+	}
+	// Still linearizable: a node is asked, but sends the value only if it is new.
+	item, err := c.Get(ctx, "price")
+	fmt.Println(item.Value, err)
+	s := c.Stats()
+	fmt.Println(s.CacheHits, s.CacheValidated, s.CacheMisses, s.CacheRefused)
+}
+
+func ExampleWithoutCache() {
+	var c *client.Client
+	item, err := c.Get(context.Background(), "price", client.BoundedStale(time.Minute), client.WithoutCache())
+	fmt.Println(item.Value, err)
+}
+
 func ExampleClient_Txn() {
 	var c *client.Client
 	r, err := c.Txn().

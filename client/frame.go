@@ -113,7 +113,7 @@ func (b *frameBuilder) add(i int, c *call, own *lane) *kvv1.Operation {
 	if !c.isWrite() {
 		op.KeysOnly = c.verb == verbTTL || c.keysOnly
 		op.Level, op.MinVersion, op.MaxAgeUs = c.level, c.minVersion, c.maxAge
-		op.AnyReplica, op.IfNotVersion = c.replicas != replicaLeader, c.ifNotVersion
+		op.AnyReplica, op.IfNotVersion = c.replicas != replicaLeader, c.knownVersion
 		return op
 	}
 	op.Value = b.copy(c.value)

@@ -62,15 +62,12 @@ func Range(from, to string) Keys {
 // prefixEnd is the first key behind all that begin with p; empty when there is
 // none.
 func prefixEnd(p string) string {
-	end := []byte(p)
-	for len(end) > 0 && end[len(end)-1] == 0xff {
-		end = end[:len(end)-1]
+	for n := len(p); n > 0; n-- {
+		if last := p[n-1]; last < 0xff {
+			return p[:n-1] + string([]byte{last + 1})
+		}
 	}
-	if len(end) == 0 {
-		return ""
-	}
-	end[len(end)-1]++
-	return string(end)
+	return ""
 }
 
 // tagSlot is the slot of every key that begins with p, if p decides it.

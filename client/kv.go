@@ -52,10 +52,10 @@ func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Item,
 	defer c.release(d)
 	one := &d.single[0]
 	for _, opt := range opts {
-		opt.read(&one.params)
+		opt.read(one.params)
 	}
 	one.fill(c, verbGet, key, nil)
-	if c.cached(&one.params) {
+	if c.cached(one.params) {
 		return c.getCached(ctx, d, one, key)
 	}
 	d.run(ctx)
@@ -97,15 +97,15 @@ func (c *call) written() DeleteResult {
 	a := c.answer
 	return DeleteResult{
 		Version: a.GetVersion(), Repeated: a.GetRepeated(),
-		Previous: previousItem(string(c.key), a.GetPrevious()), PreviousLost: c.previous && a.GetDetailDropped(),
+		Previous: previousItem(c.key, a.GetPrevious()), PreviousLost: c.previous && a.GetDetailDropped(),
 	}
 }
 
-func previousItem(key string, p *kvv1.Previous) *Item {
+func previousItem[K string | []byte](key K, p *kvv1.Previous) *Item {
 	if !p.GetFound() {
 		return nil
 	}
-	return &Item{Key: key, Value: p.GetValue(), Version: p.GetVersion(), Expires: shardInstant(p.GetExpiresUs())}
+	return &Item{Key: string(key), Value: p.GetValue(), Version: p.GetVersion(), Expires: shardInstant(p.GetExpiresUs())}
 }
 
 func (c *call) item(key string) (Item, error) {
@@ -140,7 +140,8 @@ func (c *Client) release(d *driver) {
 	if cap(key) > defaultMaxKey {
 		key = nil
 	}
-	*one = call{key: key} // holds on to nothing of the caller's
+	d.params = params{} // hold on to nothing of the caller's
+	*one = call{key: key, params: &d.params}
 	c.drivers.Put(d)
 }
 
@@ -149,14 +150,17 @@ func (c *Client) release(d *driver) {
 func (d *driver) write(v verb, key string, value []byte, opts []WriteOption) *call {
 	one := &d.single[0]
 	for _, opt := range opts {
-		opt.write(&one.params)
+		opt.write(one.params)
 	}
 	one.fill(d.client, v, key, value)
 	return one
 }
 
 func (c *call) fill(client *Client, v verb, key string, value []byte) {
-	c.verb, c.value = v, value
+	if c.params == nil {
+		c.params = new(params)
+	}
+	c.verb, c.value, c.knownVersion = v, value, c.ifNotVersion
 	err := client.limits.check(v, key, value)
 	if err == nil && (c.used != 0 || c.flaw != "") {
 		if flaw := c.params.check(v); flaw != "" {

@@ -103,8 +103,11 @@ func TestReplicaReadsFindTheirWay(t *testing.T) {
 				}
 				return nil, false
 			}
-			began := time.Now()
+			began, before := time.Now(), c.Stats()
 			item, err := c.Get(within(t, time.Minute), "a", Any(), FromFollower())
+			if asked := c.Stats().Operations - before.Operations; asked != 3 {
+				t.Errorf("%s: it took %d attempts to come to the leader", name, asked)
+			}
 			if err != nil || item.Served.By != ServedByLeader || time.Since(began) > time.Second {
 				t.Errorf("%s: %+v, %v after %v", name, item, err, time.Since(began))
 			}

@@ -1,9 +1,6 @@
 package client
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // KV is a key and the value to put there.
 type KV struct {
@@ -37,21 +34,15 @@ func (c *Client) GetMany(ctx context.Context, keys []string, opts ...ReadOption)
 	}
 	calls := make([]call, len(keys))
 	for i, key := range keys {
-		calls[i].params = asked
+		calls[i].params = &asked
 		calls[i].fill(c, verbGet, key, nil)
 	}
-	results := make([]GetResult, len(keys))
 	if c.cached(&asked) {
-		c.getManyCached(ctx, calls, keys)
-		for i := range calls {
-			results[i] = GetResult{calls[i].got, calls[i].err}
-			if errors.Is(calls[i].err, ErrNotFound) {
-				calls[i].err = nil
-			}
-		}
+		results := c.getManyCached(ctx, calls, keys)
 		return results, worst(calls)
 	}
 	newDriver(c, calls).run(ctx)
+	results := make([]GetResult, len(keys))
 	for i := range calls {
 		if calls[i].err != nil {
 			results[i].Err = calls[i].err
@@ -71,7 +62,7 @@ func (c *Client) PutMany(ctx context.Context, pairs []KV, opts ...WriteOption) (
 	calls := make([]call, len(pairs))
 	asked := writeMany(opts)
 	for i, kv := range pairs {
-		calls[i].params = asked
+		calls[i].params = &asked
 		calls[i].fill(c, verbPut, kv.Key, kv.Value)
 	}
 	return c.finishMany(ctx, calls)
@@ -82,7 +73,7 @@ func (c *Client) DeleteMany(ctx context.Context, keys []string, opts ...WriteOpt
 	calls := make([]call, len(keys))
 	asked := writeMany(opts)
 	for i, key := range keys {
-		calls[i].params = asked
+		calls[i].params = &asked
 		calls[i].fill(c, verbDelete, key, nil)
 	}
 	return c.finishMany(ctx, calls)

@@ -24,7 +24,6 @@ type model struct {
 	mu      sync.Mutex
 	shards  []*modelShard
 	changed chan struct{} // closed at the next change of anything
-	served  map[kvv1.ServedBy]int
 
 	// before is asked about every operation; an answer or drop keeps it from the
 	// model. after may replace an answer, or drop it by nil.
@@ -65,7 +64,7 @@ type modelValue struct {
 
 // newModel starts nodes with the given number of shards, all led by n1.
 func newModel(t *testing.T, nodes, shards int) *model {
-	m := &model{w: newWorld(t, nodes), changed: make(chan struct{}), served: make(map[kvv1.ServedBy]int)}
+	m := &model{w: newWorld(t, nodes), changed: make(chan struct{})}
 	m.streams.init()
 	for i := range shards {
 		from, to := i*shardmap.Slots/shards, (i+1)*shardmap.Slots/shards
@@ -243,9 +242,6 @@ func (m *model) serve(sess *fakeSession, op *kvv1.Operation) *kvv1.Answer {
 	}
 	a := m.execute(sess.node, op)
 	a.Id = op.GetId()
-	if a.GetError() == nil {
-		m.served[a.GetServedBy()]++
-	}
 	if m.after != nil {
 		a = m.after(sess.node, op, a)
 	}

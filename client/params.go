@@ -26,9 +26,8 @@ type params struct {
 	// Of reads.
 	level        kvv1.ReadLevel
 	replicas     replicas
-	token        Token
+	token        *Token // nil: none
 	inSession    bool   // the token is that of session
-	minVersion   uint64 // looked up in the token, for a key
 	maxAge       uint64 // µs
 	ifNotVersion uint64
 	keysOnly     bool

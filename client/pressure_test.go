@@ -172,7 +172,7 @@ func TestFrameIsACopy(t *testing.T) {
 	value := []byte("before")
 	var one call
 	one.fill(c, verbPut, "key", value)
-	WithRequestID(RequestID{client: [16]byte{7}, notAfter: 1}).write(&one.params)
+	WithRequestID(RequestID{client: [16]byte{7}, notAfter: 1}).write(one.params)
 	var batch callQueue
 	batch.push(&one)
 	if err := n.submit(&batch, c.now()); err != nil {

@@ -62,7 +62,9 @@ func Linearizable() LevelOption {
 func AtLeast(t Token) LevelOption {
 	return paramOption(func(p *params) {
 		p.setLevel(kvv1.ReadLevel_READ_LEVEL_SESSION)
-		p.token = t
+		if !t.IsZero() {
+			p.token = &t
+		}
 	})
 }
 

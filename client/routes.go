@@ -145,8 +145,12 @@ const exploreEach = 64
 // pickReplica chooses the replica that a read prefers. It returns nil when the
 // leader should be asked: when no other is usable, or when each had its chance.
 func (t *topology) pickReplica(r *route, c *call, now instant) *conn {
-	if c.attempts >= len(r.conns) {
-		return nil
+	others := len(r.conns)
+	if c.replicas == replicaFollower {
+		others--
+	}
+	if c.attempts >= others && c.attempts > 0 {
+		return nil // each had its chance
 	}
 	if c.turn == 0 {
 		c.turn = int(t.turns.Add(1) % 1e9)

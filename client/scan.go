@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"iter"
+	"slices"
 
 	kvv1 "github.com/ringfort/ringfort/api/kv/v1"
 	"github.com/ringfort/ringfort/shardmap"
@@ -215,6 +216,11 @@ func (s *scan) left() uint64 {
 		return 0
 	}
 	return s.limit - s.given
+}
+
+// behind puts strands that have split off where they belong: behind the i-th.
+func (s *scan) behind(i int) func([]*strand) {
+	return func(rest []*strand) { s.todo = slices.Insert(s.todo, i+1, rest...) }
 }
 
 // first is the slot at which the scan of an arc begins.

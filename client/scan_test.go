@@ -408,7 +408,7 @@ func TestKeysOfOneSlot(t *testing.T) {
 			t.Errorf("%+v; want tag %q", row.keys, row.tag)
 		}
 	}
-	for p, end := range map[string]string{"a": "b", "a\xff": "b", "\xff": "", "a\x00": "a\x01", "": ""} {
+	for p, end := range map[string]string{"a": "b", "a\xff": "b", "\xff": "", "a\x00": "a\x01", "": "", "a\xfe": "a\xff", "é\xff\xff": "ê"} {
 		if k := Prefix(p); k.from != p || k.to != end {
 			t.Errorf("prefix %q is [%q, %q)", p, k.from, k.to)
 		}

@@ -62,12 +62,12 @@ func (c *call) served() Served {
 }
 
 // bound reports whether the options hold something of a cluster.
-func (p *params) bound() bool { return p.session != nil || !p.token.IsZero() }
+func (p *params) bound() bool { return p.session != nil || p.token != nil }
 
 // bind makes sure that the options' session and token are of this cluster, which
 // it has to get to know for that, and looks up what the read has to reflect.
 func (c *call) bind(ctx context.Context, client *Client) {
-	if flaw := client.checkCluster(ctx, &c.params); flaw != nil {
+	if flaw := client.checkCluster(ctx, c.params); flaw != nil {
 		flaw.Op, flaw.Key = c.verb.String(), string(c.key)
 		c.fail(flaw)
 		return
@@ -79,10 +79,13 @@ func (c *call) bind(ctx context.Context, client *Client) {
 
 // seenBefore is the version of a slot that a read at level Session must reflect.
 func (p *params) seenBefore(slot shardmap.Slot) uint64 {
-	if p.inSession {
+	switch {
+	case p.inSession:
 		return p.session.at(slot)
+	case p.token != nil:
+		return p.token.at(slot)
 	}
-	return p.token.at(slot)
+	return 0
 }
 
 // checkCluster returns why the session or the token do not belong here.
@@ -96,7 +99,7 @@ func (c *Client) checkCluster(ctx context.Context, p *params) *Error {
 		}
 		cluster = c.topology.cluster()
 	}
-	if !p.token.IsZero() && p.token.cluster != cluster {
+	if p.token != nil && p.token.cluster != cluster {
 		return badToken("", "the token is of cluster %q, the client of %q", p.token.cluster, cluster)
 	}
 	if p.session != nil {

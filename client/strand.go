@@ -198,11 +198,12 @@ func (st *strand) request(r *route) *kvv1.ScanRequest {
 		Level: s.level, MaxAgeUs: s.maxAge, AnyReplica: s.replicas != replicaLeader,
 	}
 	if s.level == kvv1.ReadLevel_READ_LEVEL_SESSION {
-		token := s.token
-		if s.inSession {
-			token = s.session.Token()
+		switch {
+		case s.inSession:
+			req.MinVersion = s.session.Token().most(st.arc)
+		case s.token != nil:
+			req.MinVersion = s.token.most(st.arc)
 		}
-		req.MinVersion = token.most(st.arc)
 	}
 	return req
 }

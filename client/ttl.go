@@ -66,7 +66,7 @@ func (c *Client) TTL(ctx context.Context, key string, opts ...ReadOption) (TTLRe
 	defer c.release(d)
 	one := &d.single[0]
 	for _, opt := range opts {
-		opt.read(&one.params)
+		opt.read(one.params)
 	}
 	one.fill(c, verbTTL, key, nil)
 	d.run(ctx)

@@ -90,7 +90,7 @@ func (t *Txn) Commit(ctx context.Context, opts ...WriteOption) (TxnResult, error
 	defer t.client.release(d)
 	one := &d.single[0]
 	for _, opt := range opts {
-		opt.write(&one.params)
+		opt.write(one.params)
 	}
 	one.verb = t.verb
 	t.fill(one)

@@ -123,7 +123,7 @@ func (w *watch) checkStart(ctx context.Context) error {
 		}
 		at = m.to
 	}
-	err := w.client.checkCluster(ctx, &params{token: w.start})
+	err := w.client.checkCluster(ctx, &params{token: &w.start})
 	if err == nil {
 		return nil
 	}

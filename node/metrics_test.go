@@ -17,7 +17,7 @@ import (
 // Bounds of what one node exports: label values must come from bounded sets.
 const (
 	seriesPerReplica = 25
-	seriesPerNode    = 300
+	seriesPerNode    = 320
 )
 
 // scrape reads a node's metrics by series, such as ringfort_raft_leaders or

@@ -124,6 +124,7 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 // publish shows what has been applied to those outside the apply loop.
 func (g *Group) publish() {
 	index, _ := g.machine.Applied()
+	g.sawTime(g.machine.ShardTime())
 	g.view.Store(&view{
 		applied: index, version: g.machine.LastVersion(), time: g.machine.ShardTime(), record: g.machine.Record(),
 		requests: g.machine.Requests(),

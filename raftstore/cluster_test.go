@@ -638,6 +638,32 @@ func TestT1_AWrongClockDoesNotMoveShardTime(t *testing.T) {
 	})
 }
 
+// A new leader hears one right clock, its own, and one that is an hour behind: the
+// agreed clock is the wrong one. Time goes on all the same, so that a deadline set now
+// does not come early when the third clock is heard again.
+func TestT1_TimeGoesOnWhileTheRightClocksAreSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		c.nodes[nodeID(3)].wall = -time.Hour
+		c.create(record(2, wholeRing, 1, 2, 3))
+		old := c.leader(2)
+		if node := old.store.opts.Self; node == nodeID(3) {
+			if err := old.TransferLeadership(t.Context(), nodeID(1)); err != nil {
+				t.Fatal(err)
+			}
+			old = c.leader(2, node)
+		}
+		before := mustPut(t, old, "a", "1")
+		const idle = 5 * time.Minute
+		time.Sleep(idle)
+		c.isolate(old.store.opts.Self, true)
+		after := mustPut(t, c.leader(2, old.store.opts.Self), "a", "2")
+		if passed := time.Duration(after-before) * time.Microsecond; passed < idle {
+			t.Errorf("shard time went on by %v in %v", passed, idle)
+		}
+	})
+}
+
 func TestTransferLeadership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3)

@@ -29,6 +29,7 @@ type Group struct {
 
 	machine *state.Machine       // the apply loop's alone
 	view    atomic.Pointer[view] // what the apply loop has published
+	elapsed atomic.Pointer[elapsed]
 
 	deadlines deadlines   // of the shard's keys
 	sweeping  atomic.Bool // a sweep of due keys is under way

@@ -33,6 +33,27 @@ type tenure struct {
 	shown atomic.Pointer[shardClock]
 }
 
+// elapsed is shard time as a replica can tell by its own monotonic clock: when it
+// applied an entry, the shard's time was at least that of the entry, and the same
+// time has passed since for everybody. So it is never ahead of what the leader
+// stamps, and no wall clock can hold it back.
+type elapsed struct {
+	base uint64
+	mono time.Duration
+}
+
+func (e *elapsed) at(mono time.Duration) uint64 {
+	return e.base + uint64(max(0, mono-e.mono)/time.Microsecond)
+}
+
+// sawTime notes the shard time of what was applied. Only the apply loop calls it.
+func (g *Group) sawTime(time uint64) {
+	mono := g.store.opts.Clock.Mono()
+	if e := g.elapsed.Load(); e == nil || e.at(mono) <= time {
+		g.elapsed.Store(&elapsed{base: time, mono: mono})
+	}
+}
+
 // shardNow is the tenure's shard time, never ahead of what its next entry will be
 // stamped with; false before the first round.
 func (t *tenure) shardNow(c clock.Clock) (uint64, bool) {

@@ -210,7 +210,11 @@ func (g *Group) stamp(t *tenure) (uint64, bool) {
 		if !ok {
 			return 0, false
 		}
-		t.clock.step(g.view.Load().time, clocks, voters, clk.WallMicros(), clk.Mono())
+		// What was applied here is the floor, and the time since: the agreed clock may
+		// lag behind it when a voter with a right clock is silent and another's is wrong,
+		// and a deadline set in such a time would come early when the right one is heard.
+		mono := clk.Mono()
+		t.clock.step(g.elapsed.Load().at(mono), clocks, voters, clk.WallMicros(), mono)
 		shown := t.clock
 		t.shown.Store(&shown)
 	}

@@ -33,7 +33,7 @@ var directions = map[string][]string{
 
 // testsMay adds to directions for the _test.go files of an area.
 var testsMay = map[string][]string{
-	"node":      {"client"},
+	"node":      {"client", "client/kvtest"},
 	"cmd/kvctl": {"node"},
 	"client":    {"client/kvtest"},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ringfort/ringfort/client"
@@ -44,20 +45,22 @@ func (w *Worker) read(e *epoch) error {
 	w.report.Reads[it.Served.By]++
 	w.report.Levels[level]++
 	saw := show(entry{value: string(it.Value), version: it.Version}, found)
+	told := fmt.Sprintf("%s (%v) at %v: %s by %v at %d", level, stale, call, saw, it.Served.By, it.Served.ShardVersion)
+	defer func() { e.reads[key] = append(e.reads[key], told) }()
 	var wrong error
 	switch level {
 	case "stale":
-		wrong = e.judgeOld(key, it, found, call-stale, now)
+		wrong = e.judgeOld(key, it, found, call-stale, w.due(now))
 	case "any":
-		wrong = e.judgeOld(key, it, found, -1, now)
+		wrong = e.judgeOld(key, it, found, -1, w.due(now))
 	default:
-		wrong = e.judgeNew(saw, now, func(m model) string {
+		wrong = e.judgeNew(saw, w.due(now), func(m model) string {
 			known, ok := m[key]
 			return show(known, ok)
 		})
 	}
 	if wrong != nil {
-		return fmt.Errorf("get %q at level %s (%v) served by %v: saw %s: %w", key, level, stale, it.Served, saw, wrong)
+		return fmt.Errorf("get %q at level %s: %w\nits reads: %s\nthen %s", key, told, wrong, strings.Join(e.reads[key], "\n"), told)
 	}
 	return nil
 }
@@ -81,7 +84,7 @@ func (w *Worker) scan(e *epoch) error {
 			return nil
 		}
 		w.report.Levels["count"]++
-		return e.judgeNew(fmt.Sprint(n), w.opts.Now(), func(m model) string { return fmt.Sprint(len(m)) })
+		return w.among(e, fmt.Sprint(n), func(m model) string { return fmt.Sprint(len(m)) })
 	}
 	seen := make(model)
 	for it, err := range w.opts.Client.Scan(ctx, client.Prefix(e.tag), opts...) {
@@ -95,11 +98,16 @@ func (w *Worker) scan(e *epoch) error {
 		seen[it.Key] = entry{value: string(it.Value), version: it.Version}
 	}
 	w.report.Levels["scan"]++
-	// A scan skips what is due and proposes nothing, so it decides nothing.
-	saw, now := seen.list(), w.opts.Now()
+	return w.among(e, seen.list(), model.list)
+}
+
+// among judges what a scan saw. It skips what is due and proposes nothing, so what
+// it does not show may still be there, and nothing is learnt from it.
+func (w *Worker) among(e *epoch, saw string, of func(model) string) error {
+	now := w.due(w.opts.Now())
 	for _, m := range e.models {
 		for _, v := range m.variants(now) {
-			if v.list() == saw {
+			if of(v) == saw {
 				return nil
 			}
 		}
@@ -143,6 +151,9 @@ func (e *epoch) judgeOld(key string, it client.Item, found bool, since, now time
 			return nil
 		}
 	}
-	return fmt.Errorf("it was not so since %v: %d states, the last of them %s", since, len(states)-first,
-		show(states[len(states)-1].entry, states[len(states)-1].exists))
+	var all []string
+	for _, p := range states[max(0, first-2):] {
+		all = append(all, fmt.Sprintf("%s known at %v", show(p.entry, p.exists), p.acked))
+	}
+	return fmt.Errorf("it was not so since %v; its last states: %s", since, strings.Join(all, ", "))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -61,10 +62,11 @@ func New(o Options) *Worker {
 type epoch struct {
 	tag     string
 	session *client.Session
-	models  []model           // what the keys may hold; never empty
-	past    map[string][]past // of each key, oldest first
-	written []change          // acknowledged, in order
-	doubt   *op               // of unknown outcome: the last operation
+	models  []model             // what the keys may hold; never empty
+	past    map[string][]past   // of each key, oldest first
+	reads   map[string][]string // of each key, for people
+	written []change            // acknowledged, in order
+	doubt   *op                 // of unknown outcome: the last operation
 	ops     int
 	watch   *watch
 }
@@ -113,7 +115,7 @@ func (w *Worker) epoch() (*epoch, error) {
 	}
 	e := &epoch{
 		tag: fmt.Sprintf("{%s.%d}", w.opts.Name, len(w.epochs)), session: client.NewSession(),
-		models: []model{{}}, past: make(map[string][]past),
+		models: []model{{}}, past: make(map[string][]past), reads: make(map[string][]string),
 	}
 	e.watch = startWatch(w.opts, e.tag)
 	if !e.watch.begun(w.opts.Patience) {
@@ -158,7 +160,7 @@ func (w *Worker) write(e *epoch, o op) error {
 	var next []model
 	var events []event
 	for _, m := range before {
-		for _, v := range m.variants(now) {
+		for _, v := range m.variants(w.due(now)) {
 			a, after, evs := v.effect(o, version, call)
 			if a == answer {
 				next, events = append(next, after), evs
@@ -166,7 +168,7 @@ func (w *Worker) write(e *epoch, o op) error {
 		}
 	}
 	if len(next) == 0 {
-		return fmt.Errorf("%+v was answered %q; the model has %s", o, answer, before[0].list())
+		return fmt.Errorf("%+v was answered %q between %v and %v; the models are %+v", o, answer, call, now, before)
 	}
 	e.models = dedupe(next)
 	if len(events) == 0 {
@@ -181,6 +183,15 @@ func (w *Worker) write(e *epoch, o op) error {
 		e.past[ev.Key] = append(e.past[ev.Key], past{entry: after, exists: ok, acked: now})
 	}
 	return nil
+}
+
+// due is until when deadlines may have come by now. Where clocks are not honest
+// they may come at any time.
+func (w *Worker) due(now time.Duration) time.Duration {
+	if w.opts.Honest {
+		return now
+	}
+	return math.MaxInt64
 }
 
 // dedupe keeps the set of models small.
@@ -371,4 +382,24 @@ func (w *Worker) Finish(ctx context.Context) (Report, error) {
 		}
 	}
 	return w.report, errors.Join(errs...)
+}
+
+// Add sums reports up.
+func (r *Report) Add(o Report) {
+	r.Ops += o.Ops
+	r.Refused += o.Refused
+	r.Unknown += o.Unknown
+	r.NotApplied += o.NotApplied
+	r.Events += o.Events
+	r.Expiries += o.Expiries
+	r.Resets += o.Resets
+	if r.Reads == nil {
+		r.Reads, r.Levels = make(map[client.ServedBy]int), make(map[string]int)
+	}
+	for by, n := range o.Reads {
+		r.Reads[by] += n
+	}
+	for level, n := range o.Levels {
+		r.Levels[level] += n
+	}
 }

@@ -15,6 +15,10 @@
 // report.go is what the run really had. The judges are tested on hand-made
 // histories, good and bad.
 //
+// Beside them work mirrors (package mirror): single writers of their keys that use the
+// whole data API at every read level, through caches and watches, and know what they
+// must see.
+//
 // What is judged: linearizability of every key (porcupine), the order of versions
 // of every key and of views of every shard (linear checks over all operations),
 // equal state hashes of replicas at one log index in the middle of it (compare.go)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/ringfort/ringfort/internal/failpoint"
+	"github.com/ringfort/ringfort/tests/mirror"
 )
 
 // Report is what a run really had.
@@ -16,12 +17,13 @@ type Report struct {
 	Messages                               map[string]int
 	Failpoints                             map[failpoint.Name]int // how often they were come to
 	CutAt                                  map[failpoint.Name]int // where they cut a node's power
+	Mirror                                 mirror.Report
 }
 
 func (s *scenario) report(ops []Op) Report {
 	r := Report{
 		AskedDeposed: int(s.asked.deposed.Load()), AskedLagging: int(s.asked.lagging.Load()),
-		Compared: s.comparer.pairs, Faults: s.struck, Messages: s.mischief.tally(),
+		Compared: s.comparer.pairs, Faults: s.struck, Messages: s.mischief.tally(), Mirror: s.mirrors.report,
 	}
 	s.visits(&r)
 	for _, op := range ops {
@@ -73,6 +75,7 @@ func (r *Report) add(o Report) {
 	r.Compared += o.Compared
 	r.Unknown += o.Unknown
 	r.NotApplied += o.NotApplied
+	r.Mirror.Add(o.Mirror)
 	for k, v := range o.Faults {
 		r.Faults[k] += v
 	}

@@ -35,6 +35,7 @@ type scenario struct {
 	disks    []*disk
 	work     *workload
 	comparer *comparer
+	mirrors  mirrors
 	rng      *rand.Rand
 	struck   map[Fault]int
 	asked    asked
@@ -98,6 +99,7 @@ func run(t testing.TB, p Plan, logger *slog.Logger) (Report, []Op, error) {
 	if err == nil {
 		err = s.recover()
 	}
+	err = errors.Join(err, s.mirrors.finish(err == nil))
 	ops := s.work.history.all()
 	report := s.report(ops)
 	return report, ops, errors.Join(err, s.comparer.differ, checkLinearizable(ops), checkVersions(ops), checkShards(ops), report.loud())
@@ -114,9 +116,9 @@ func (s *scenario) endpoints() string {
 	return target
 }
 
-func (s *scenario) open(seed uint64) (*client.Client, error) {
+func (s *scenario) open(seed uint64, more ...client.Option) (*client.Client, error) {
 	random := rand.NewChaCha8([32]byte{byte(s.plan.Seed), byte(s.plan.Seed >> 8), byte(seed)})
-	return client.Open(context.Background(), s.endpoints(), client.WithDialer(s.cluster.Dial), client.WithRand(random))
+	return client.Open(context.Background(), s.endpoints(), append([]client.Option{client.WithDialer(s.cluster.Dial), client.WithRand(random), client.WithClock(clock.NewVirtual())}, more...)...)
 }
 
 // startClients starts the workers; the function it returns waits for them.
@@ -142,6 +144,10 @@ func (s *scenario) startClients() (stop func(), err error) {
 		workers.Go(func() { p.run(quit) })
 	}
 	workers.Go(func() { s.comparer.run(quit) })
+	if err := s.startMirrors(&workers, quit); err != nil {
+		close(quit)
+		return nil, err
+	}
 	return func() {
 		close(quit)
 		workers.Wait()

@@ -37,9 +37,9 @@ func TestRandomScenarios(t *testing.T) {
 		}
 	}
 	t.Logf("%d scenarios: %d operations, %d acknowledged (%d writes), %d unknown, %d not applied\n"+
-		"replicas compared meanwhile %d, reads asked of deposed leaders %d, of lagging ones %d\nfaults %v\nmessages %v\nfailpoints %v\npower cut at %v",
+		"replicas compared meanwhile %d, reads asked of deposed leaders %d, of lagging ones %d\nfaults %v\nmessages %v\nfailpoints %v\npower cut at %v\nmirrors %+v",
 		*scenarios**repeat, total.Ops, total.Acknowledged, total.Writes, total.Unknown, total.NotApplied,
-		total.Compared, total.AskedDeposed, total.AskedLagging, total.Faults, total.Messages, total.Failpoints, total.CutAt)
+		total.Compared, total.AskedDeposed, total.AskedLagging, total.Faults, total.Messages, total.Failpoints, total.CutAt, total.Mirror)
 	if *scenarios >= manyScenarios {
 		for _, at := range failpoint.All() {
 			if slices.Contains(busyPlaces, at) && total.CutAt[at] == 0 {
