@@ -21,7 +21,7 @@ does not exist counts from 0. A deadline stays as it is.
 The sum is applied exactly once, however often the network makes kvctl repeat it.
 -o json prints key, number, version and token. Exit code 4 means that the value is
 no such number or the sum would not be one; the key is then unchanged. After exit
-code 7 do not simply repeat the command: the sum may have been applied.`,
+code 7 do not simply repeat the command: it may have been applied.`,
 		Example: `  kvctl add visits 1
   kvctl add stock -3`,
 		Args:              arguments("KEY", "N"),

@@ -49,7 +49,7 @@ kvctl delete-range deletes many keys.`,
 				session := client.NewSession()
 				result, err := c.Delete(ctx, key, append(opts, client.WithSession(session))...)
 				if err != nil {
-					return conditionError(err)
+					return conditionError(err, f.conditionFlags.any())
 				}
 				return a.printWritten(f.coding, written{key: key, version: result.Version, session: session,
 					wantsPrevious: f.previous, previous: result.Previous, previousLost: result.PreviousLost})

@@ -13,6 +13,11 @@
 // prints; it is chosen by the kind of an error and never by its text. A write
 // that may have happened exits with 7, whatever else went wrong.
 //
+// K3: what is on standard output is the same whether it is a terminal or not, and can
+// be read in one way only: where fields share a line, bytes that could be taken for
+// something else are quoted. What is not the whole does not look like it: an error
+// leaves a JSON array open, and only the last change of a group has a token.
+//
 // # Goroutines and locks
 //
 // Run starts one goroutine, which turns the first interrupt into the end of the

@@ -57,8 +57,9 @@ const exitCodesHelp = `Exit codes of kvctl:
 
 With 3, 4, 5, 6 and 12 a write was certainly not applied, nor was a put or del with
 13. After 7, read the key to find out, or repeat the command: writing the same value
-again does no harm (an add does). The message of an interrupted command says if a
-write is in doubt.`
+again does no harm, but an add or a txn might be applied twice, and a condition might
+meet the command's own write. The message of an interrupted command says if a write
+is in doubt.`
 
 // errInterrupted is the cause of the context's end after an interrupt.
 var errInterrupted = errors.New("interrupted")
@@ -171,8 +172,8 @@ func (a *app) hintFor(err error) string {
 	case errors.Is(err, errInterrupted):
 		return ""
 	case errors.Is(err, client.ErrInDoubt), errors.Is(err, kverr.OutcomeUnknown):
-		if told := (*client.Error)(nil); errors.As(err, &told) && told.Op == "add" {
-			return "read the key to find out; repeated, the command might add twice"
+		if told := (*client.Error)(nil); errors.As(err, &told) && (told.Op == "add" || told.Op == "txn") {
+			return "read the key to find out; repeated, the command might be applied twice"
 		}
 		return "read the key to find out, or repeat the command: writing the same value again does no harm"
 	case errors.Is(err, client.ErrCompacted):

@@ -122,7 +122,7 @@ func TestHints(t *testing.T) {
 		want string
 	}{
 		{clientError(client.ErrTimeout, true, nil), "repeat the command"},
-		{&client.Error{Op: "add", Kind: client.ErrInDoubt, InDoubt: true}, "might add twice"},
+		{&client.Error{Op: "add", Kind: client.ErrInDoubt, InDoubt: true}, "might be applied twice"},
 		{clientError(client.ErrCompacted, false, nil), "kvctl scan --report"},
 		{clientError(client.ErrCrossSlot, false, nil), "hash tag"},
 		{clientError(client.ErrNotInitialized, false, nil), "kvctl cluster init"},

@@ -69,7 +69,10 @@ ends with another exit code than 0 is not complete.
 func (a *app) export(ctx context.Context, c *client.Client, keys client.Keys, how levelAndPlace, wantsReport bool) error {
 	began := time.Now()
 	var report client.ScanReport
-	bar := a.newBar("reading", -1, true)
+	bar := &bar{}
+	if !isTerminal(a.stdout) { // where the records are seen to go by
+		bar = a.newBar("reading", -1, true)
+	}
 	out := bufio.NewWriterSize(a.stdout, 64<<10)
 	size, err := exportTo(out, c.Scan(ctx, keys, append(how.scan(), client.BySlot(), client.WithReport(&report))...),
 		&lifetimes{ctx: ctx, client: c}, bar.add)

@@ -41,6 +41,8 @@ func (f *conditionFlags) register(cmd *cobra.Command) {
 	cmd.Flags().Uint64Var(&f.version, "if-version", 0, "only if the key exists with this version")
 }
 
+func (f *conditionFlags) any() bool { return f.absent || f.present || f.version != 0 }
+
 func (f *conditionFlags) options(cmd *cobra.Command) ([]client.WriteOption, error) {
 	if err := exclusive(cmd, "if-absent", "if-present", "if-version"); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -77,5 +78,53 @@ func TestObjectsKeepTheirOrder(t *testing.T) {
 	text, err := object{{"z", 1}, {"a", object{{"<", nil}}}, {"m", "&\n"}}.MarshalJSON()
 	if want := `{"z":1,"a":{"<":null},"m":"&\n"}`; err != nil || string(text) != want {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// K3: what is not the whole does not look like it.
+func TestK3_AnErrorLeavesTheArrayOpen(t *testing.T) {
+	for _, c := range []struct {
+		items int
+		err   error
+		want  string
+	}{
+		{0, nil, "[]\n"},
+		{1, nil, "[\n  {\"key\":\"k\",\"value\":\"v\",\"version\":5}\n]\n"},
+		{1, client.ErrTimeout, "[\n  {\"key\":\"k\",\"value\":\"v\",\"version\":5}"},
+		{0, client.ErrTimeout, ""},
+	} {
+		var out bytes.Buffer
+		a := &app{stdout: &out, settings: config.Settings{Output: "json"}}
+		list, err := a.newItems(coding{}, false)
+		for range c.items {
+			err = errors.Join(err, list.item(client.Item{Key: "k", Value: []byte("v"), Version: 5}))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := list.end(c.err); !errors.Is(err, c.err) || out.String() != c.want {
+			t.Errorf("%d items, %v: %q, %v", c.items, c.err, out.String(), err)
+		}
+	}
+}
+
+// K3: who goes on from within a group would lose the rest of it.
+func TestK3_OnlyTheLastOfAGroupHasAToken(t *testing.T) {
+	token, err := client.ParseToken("AQEgNWQzOTlkM2Q1ZTZjODI4ODJiYWMxMmQzOTYwMjc3MjMEAKoVAACrFfHM0dCRsJgDAIBAAACrFcXv9dCRsJgDlS72Ig")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	a := &app{stdout: &out, settings: config.Settings{Output: "ndjson"}}
+	group := client.Changes{Kind: client.ChangeSet, Version: 5, Token: token, Events: []client.Event{
+		{Type: client.EventPut, Key: "a", Value: []byte{0xff}}, {Type: client.EventDelete, Key: "b"},
+	}}
+	if err := (&changes{lines: a.newLines(coding{})}).group(group); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"type":"put","key":"a","value_base64":"/w==","version":5}` + "\n" +
+		`{"type":"delete","key":"b","version":5,"token":"` + token.String() + `"}` + "\n"
+	if out.String() != want {
+		t.Errorf("%s", out.String())
 	}
 }

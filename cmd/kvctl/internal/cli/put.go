@@ -64,7 +64,7 @@ version the key has. A put without --ttl and --keep-ttl removes a deadline.`,
 				session := client.NewSession()
 				result, err := c.Put(ctx, key, value, append(opts, client.WithSession(session))...)
 				if err != nil {
-					return conditionError(err)
+					return conditionError(err, f.conditionFlags.any())
 				}
 				return a.printWritten(f.coding, written{key: key, version: result.Version, session: session,
 					wantsPrevious: f.wantsPrevious, previous: result.Previous, previousLost: result.PreviousLost})
@@ -180,9 +180,14 @@ func (a *app) printValue(c coding, value []byte) error {
 	return err
 }
 
-// conditionError says which version a key has whose condition did not hold.
-func conditionError(err error) error {
+// conditionError says which version a key has whose condition did not hold, and what
+// to do after a write with a condition whose outcome is unknown.
+func conditionError(err error, conditional bool) error {
 	var told *client.Error
+	if conditional && errors.Is(err, client.ErrInDoubt) {
+		return &commandError{code: exitOutcomeUnknown, err: err,
+			hint: "read the key to find out: repeated, the condition would meet the command's own write if that was applied"}
+	}
 	if !errors.As(err, &told) || told.Kind != client.ErrConditionFailed {
 		return err
 	}

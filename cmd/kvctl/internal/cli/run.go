@@ -32,8 +32,13 @@ type System struct {
 func OS() System {
 	return System{
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
-		Progress: term.IsTerminal(int(os.Stderr.Fd())),
+		Progress: isTerminal(os.Stderr),
 	}
+}
+
+func isTerminal(w io.Writer) bool {
+	file, isFile := w.(*os.File)
+	return isFile && term.IsTerminal(int(file.Fd()))
 }
 
 // Main runs kvctl as this process and returns its exit code. The first

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -88,7 +89,7 @@ func (l *lines) failed() error {
 
 func (l *lines) flush() error {
 	l.csv.Flush()
-	return errors.Join(l.csv.Error(), l.out.Flush())
+	return cmp.Or(l.csv.Error(), l.out.Flush()) // the second would say the same again
 }
 
 // end closes a JSON array, and leaves it open after an error: what is not the
@@ -101,7 +102,7 @@ func (l *lines) end(err error) error {
 	default:
 		l.out.WriteString("[]\n")
 	}
-	return errors.Join(err, l.flush())
+	return cmp.Or(err, l.flush())
 }
 
 // items writes what a scan finds.

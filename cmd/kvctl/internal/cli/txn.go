@@ -43,8 +43,9 @@ as in Go ("a b\x00") or between '…', # begins a comment:
   else:
     …
 
-"then:" may be left out if there is nothing else. As JSON the same, where key_base64
-and value_base64 (or _hex) stand for bytes that are no text:
+"then:" may be left out if there is nothing else. --hex and --base64 hold for keys and
+values of this form, and for what is printed. As JSON the same, where key_base64 and
+value_base64 (or _hex) stand for bytes that are no text:
 
   {"if":   [{"key": "{a}/lock", "absent": true},
             {"key": "{a}/n", "version": 17},

@@ -39,7 +39,8 @@ together comes together, and only the last change of such a group has the token.
 From a token (--token) a later watch goes on without a gap; it may be that of a
 kvctl scan --report, or of a line, or the one that is printed to standard error when
 the watch has been set up and when it ends. Nodes remember changes for a while only:
-exit code 14 means that those from the token are gone. Then scan again.`,
+exit code 14 means that those from the token are gone. Then scan again. --timeout has
+no bearing on a watch; it gives up when a shard was out of reach for a minute.`,
 		Example: `  kvctl watch config/main
   kvctl watch job/ --prefix -o ndjson | while read -r line; do …; done
   kvctl watch --prefix --progress -o ndjson          # everything, and fresh tokens

@@ -1,5 +1,6 @@
-// Package ndjson writes records from NDJSON, one {"key","value"} object a line,
-// into a store with many writes in flight, and reads them back to compare.
+// Package ndjson has the lines that kvctl exports and imports, one {"key","value"}
+// object each. It writes records from them into a store with many writes in flight,
+// and reads them back to compare.
 //
 // It does not open files or clusters, print, or choose exit codes; the caller
 // gives it a reader, a Store and a context, and shows the result.
@@ -14,7 +15,8 @@
 // never as failed.
 //
 // I3: a line is taken as it was meant or refused with its number; text that is
-// not Unicode is refused, not repaired.
+// not Unicode is refused, not repaired. What AppendLine has written is read back to
+// the same bytes.
 //
 // # Goroutines and locks
 //
