@@ -202,8 +202,8 @@ func (g *Group) majorityBorn(rec shardmap.Record) bool {
 		}
 		others++
 		q := []*peerv1.TermQuestion{{Group: uint64(g.shard), Replica: uint64(m.ID), Term: birthTerm}}
-		g.store.opts.Network.Confirm(m.Node, q, confirmTimeout, func(same []bool, _ uint64, err error) {
-			answers <- err == nil && len(same) == 1 && same[0]
+		g.store.opts.Network.Confirm(m.Node, q, confirmTimeout, func(c transport.Confirmation, err error) {
+			answers <- err == nil && len(c.Same) == 1 && c.Same[0]
 		})
 	}
 	born := 1

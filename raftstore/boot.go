@@ -10,6 +10,7 @@ import (
 	"github.com/ringfort/ringfort/raftstore/logstore"
 	"github.com/ringfort/ringfort/raftstore/snapshot"
 	"github.com/ringfort/ringfort/raftstore/state"
+	"github.com/ringfort/ringfort/raftstore/transport"
 	"github.com/ringfort/ringfort/shardmap"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -216,14 +217,21 @@ func damageEnds(it *pebble.Iterator, from shardmap.Slot) (shardmap.Slot, error) 
 }
 
 // confirm answers other leaders' rounds: is our replica's term still theirs?
-func (s *Store) confirm(qs []*peerv1.TermQuestion) (same []bool, wallMicros uint64) {
-	same = make([]bool, len(qs))
+func (s *Store) confirm(qs []*peerv1.TermQuestion) transport.Confirmation {
+	c := transport.Confirmation{Same: make([]bool, len(qs))}
 	if s.dead.Load() {
-		return same, 0
+		return c
 	}
 	for i, q := range qs {
 		g, ok := s.Group(shardmap.ShardID(q.GetGroup()))
-		same[i] = ok && uint64(g.replica) == q.GetReplica() && g.raft.CurrentTerm() == q.GetTerm()
+		c.Same[i] = ok && uint64(g.replica) == q.GetReplica() && g.raft.CurrentTerm() == q.GetTerm()
+		if q.GetWantTime() && c.Same[i] {
+			if c.Times == nil {
+				c.Times = make([]uint64, len(qs))
+			}
+			c.Times[i] = g.elapsed.Load().at(s.opts.Clock.Mono())
+		}
 	}
-	return same, s.opts.Clock.WallMicros()
+	c.WallMicros = s.opts.Clock.WallMicros()
+	return c
 }

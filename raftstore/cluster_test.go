@@ -664,6 +664,34 @@ func TestT1_TimeGoesOnWhileTheRightClocksAreSilent(t *testing.T) {
 	})
 }
 
+// The same with a new leader that has just restarted: it does not know how long the
+// shard was idle, but the voter with the wrong wall clock does.
+func TestT1_AVoterTellsHowLongAShardWasIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 3)
+		c.nodes[nodeID(3)].wall = -time.Hour
+		c.lose(func(from, _ shardmap.NodeID, m *peerv1.Message) bool { // it votes, and is not elected
+			return from == nodeID(3) && (m.GetVote() != nil || m.GetPreVote() != nil)
+		})
+		c.create(record(2, wholeRing, 1, 2, 3))
+		if g := c.leader(2); g.store.opts.Self != nodeID(1) {
+			if err := g.TransferLeadership(t.Context(), nodeID(1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := mustPut(t, c.leader(2, nodeID(2), nodeID(3)), "a", "1")
+		const idle = 5 * time.Minute
+		time.Sleep(idle)
+		c.isolate(nodeID(1), true)
+		c.nodes[nodeID(2)].crash()
+		c.nodes[nodeID(2)].start()
+		after := mustPut(t, c.leader(2, nodeID(1), nodeID(3)), "a", "2")
+		if passed := time.Duration(after-before) * time.Microsecond; passed < idle {
+			t.Errorf("shard time went on by %v in %v", passed, idle)
+		}
+	})
+}
+
 func TestTransferLeadership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestCluster(t, 3)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	peerv1 "github.com/ringfort/ringfort/api/peer/v1"
+	"github.com/ringfort/ringfort/raftstore/transport"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -46,8 +47,9 @@ type confirmer struct {
 
 // clockAnswer is what a clock round found.
 type clockAnswer struct {
-	clocks []uint64
-	voters int
+	clocks  []uint64
+	voters  int
+	elapsed uint64 // the most that a voter knows of the shard's time
 }
 
 func newConfirmer(s *Store) *confirmer {
@@ -74,7 +76,7 @@ func (c *confirmer) enqueue(g *Group) {
 
 // clockRound asks the voters for their clocks (T1) in the next round. It returns
 // false when the tenure ends first.
-func (g *Group) clockRound(t *tenure) (clocks []uint64, voters int, ok bool) {
+func (g *Group) clockRound(t *tenure) (found clockAnswer, ok bool) {
 	c := g.store.confirmer
 	for {
 		answer := make(chan clockAnswer, 1)
@@ -86,14 +88,14 @@ func (g *Group) clockRound(t *tenure) (clocks []uint64, voters int, ok bool) {
 		select {
 		case a := <-answer:
 			retry.Stop()
-			return a.clocks, a.voters, true
+			return a, true
 		case <-retry.C: // the round found no majority; ask again
 		case <-t.over:
 			retry.Stop()
-			return nil, 0, false
+			return clockAnswer{}, false
 		case <-g.closing:
 			retry.Stop()
-			return nil, 0, false
+			return clockAnswer{}, false
 		}
 	}
 }
@@ -225,20 +227,21 @@ func (c *confirmer) ask(r *round, questions map[shardmap.NodeID][]question) {
 		for i, q := range qs {
 			wire[i] = &peerv1.TermQuestion{
 				Group: uint64(q.member.group.shard), Replica: uint64(q.replica), Term: q.member.term,
+				WantTime: len(q.member.clocks) > 0,
 			}
 		}
 		sent := time.Now()
-		c.store.opts.Network.Confirm(node, wire, confirmTimeout, func(same []bool, wall uint64, err error) {
+		c.store.opts.Network.Confirm(node, wire, confirmTimeout, func(a transport.Confirmation, err error) {
 			took := time.Since(sent)
 			if err != nil {
 				took = confirmTimeout // a silent voter goes to the end of the order
-				same = nil
+				a = transport.Confirmation{}
 			}
 			c.observe(node, took)
-			r.answered(qs, same, wall)
+			r.answered(qs, a)
 		})
 	}
-	r.answered(nil, nil, 0) // groups with this replica as the only voter need no answer
+	r.answered(nil, transport.Confirmation{}) // groups with this replica as the only voter need no answer
 }
 
 // postpone keeps clock rounds of a group that is in an open round.

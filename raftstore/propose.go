@@ -206,15 +206,17 @@ func (g *Group) stamp(t *tenure) (uint64, bool) {
 		if now, ok := t.clock.stamp(clk.WallMicros(), clk.Mono()); ok {
 			return now, true
 		}
-		clocks, voters, ok := g.clockRound(t)
+		found, ok := g.clockRound(t)
 		if !ok {
 			return 0, false
 		}
-		// What was applied here is the floor, and the time since: the agreed clock may
-		// lag behind it when a voter with a right clock is silent and another's is wrong,
-		// and a deadline set in such a time would come early when the right one is heard.
+		// What was applied, here or at a voter, is the floor, and the time since: the
+		// agreed clock may lag behind it when a voter with a right clock is silent and
+		// another's is wrong, and a deadline set in such a time would come early when the
+		// right one is heard (ADR 0004).
 		mono := clk.Mono()
-		t.clock.step(g.elapsed.Load().at(mono), clocks, voters, clk.WallMicros(), mono)
+		floor := max(g.elapsed.Load().at(mono), found.elapsed)
+		t.clock.step(floor, found.clocks, found.voters, clk.WallMicros(), mono)
 		shown := t.clock
 		t.shown.Store(&shown)
 	}

@@ -40,6 +40,7 @@ type roundMember struct {
 	yes      int // guarded by round.mu
 	wall     []uint64
 	agreed   []uint64 // wall when the member was released
+	elapsed  uint64   // the most of what voters know of the shard's time
 	released bool
 }
 
@@ -152,16 +153,19 @@ func (r *round) rest() map[shardmap.NodeID][]question {
 }
 
 // answered counts one node's answer and releases the members that it decides.
-func (r *round) answered(qs []question, same []bool, wall uint64) {
+func (r *round) answered(qs []question, a transport.Confirmation) {
 	var decided, lost []*roundMember
 	r.mu.Lock()
 	if len(qs) > 0 {
 		r.mu.waiting--
 	}
 	for i, q := range qs {
-		if i < len(same) && same[i] {
+		if i < len(a.Same) && a.Same[i] {
 			q.member.yes++
-			q.member.wall = append(q.member.wall, wall)
+			q.member.wall = append(q.member.wall, a.WallMicros)
+			if len(a.Times) > 0 && !q.member.released {
+				q.member.elapsed = max(q.member.elapsed, a.Times[i])
+			}
 		}
 	}
 	unasked := false
@@ -211,7 +215,7 @@ func (m *roundMember) release() {
 		return
 	}
 	for _, ch := range m.clocks {
-		ch <- clockAnswer{clocks: m.agreed, voters: m.voters}
+		ch <- clockAnswer{clocks: m.agreed, voters: m.voters, elapsed: m.elapsed}
 	}
 	if m.ready {
 		g.learn(m.began, m.index)

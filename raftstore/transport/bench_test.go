@@ -110,11 +110,13 @@ func BenchmarkConfirm(b *testing.B) {
 	for _, callers := range []int{1, 64, 256} {
 		b.Run(fmt.Sprint("callers=", callers), func(b *testing.B) {
 			w := newCable(b)
-			w.b.OnConfirm(func(qs []*peerv1.TermQuestion) ([]bool, uint64) { return make([]bool, len(qs)), 1 })
+			w.b.OnConfirm(func(qs []*peerv1.TermQuestion) Confirmation {
+				return Confirmation{Same: make([]bool, len(qs)), WallMicros: 1}
+			})
 			qs := []*peerv1.TermQuestion{{Group: 1, Replica: 1, Term: 1}}
 			w.measure(b, callers, func(int) {
 				done := make(chan error, 1)
-				w.a.Confirm("n2", qs, 5*time.Second, func(_ []bool, _ uint64, err error) { done <- err })
+				w.a.Confirm("n2", qs, 5*time.Second, func(_ Confirmation, err error) { done <- err })
 				if err := <-done; err != nil {
 					b.Error(err)
 				}

@@ -7,17 +7,21 @@ import (
 	"github.com/ringfort/ringfort/shardmap"
 )
 
-// ConfirmFunc answers, for each question in order, whether the replica's term
-// is still the one asked about, and this node's wall clock in microseconds
-// (rule T1). It is called from the goroutine that reads a stream and must not
-// block.
-type ConfirmFunc func(qs []*peerv1.TermQuestion) (same []bool, wallMicros uint64)
+// Confirmation is a node's answer to a confirm.
+type Confirmation struct {
+	Same       []bool   // for each question in order: the replica's term is still the one asked about
+	WallMicros uint64   // the node's wall clock (rule T1)
+	Times      []uint64 // for each question, what it is known of the shard's time, in µs; or none at all
+}
+
+// ConfirmFunc answers questions. It is called from the goroutine that reads a
+// stream and must not block.
+type ConfirmFunc func(qs []*peerv1.TermQuestion) Confirmation
 
 // OnConfirm sets who answers the confirms of other nodes. Call it before there
 // is traffic; until then they are refused as busy.
-func (n *Network) OnConfirm(f func(qs []*peerv1.TermQuestion) (same []bool, wallMicros uint64)) {
-	answer := ConfirmFunc(f)
-	n.confirm.Store(&answer)
+func (n *Network) OnConfirm(f ConfirmFunc) {
+	n.confirm.Store(&f)
 }
 
 // Confirm puts term questions to another node, in one message. A node that is
@@ -28,26 +32,27 @@ func (n *Network) OnConfirm(f func(qs []*peerv1.TermQuestion) (same []bool, wall
 // Every answer was given after Confirm was called: a round whose readers are
 // fixed before it calls (rule R3) may trust the answers for all of them.
 func (n *Network) Confirm(node shardmap.NodeID, qs []*peerv1.TermQuestion, deadline time.Duration,
-	done func(same []bool, wallMicros uint64, err error)) {
+	done func(Confirmation, error)) {
 	l, err := n.link(node, peerv1.Lane_LANE_CONTROL)
 	if err == nil {
 		_, err = l.submit(&peerv1.Message{Confirm: &peerv1.Confirm{Questions: qs}}, &call{
 			expire: max(deadline, 1), // 0 would mean for ever
 			finish: func(m *peerv1.Message, err error) {
 				r := m.GetConfirmResult()
-				if err == nil && len(r.GetSameTerm()) != len(qs) {
+				times := r.GetShardTimeUs()
+				if err == nil && (len(r.GetSameTerm()) != len(qs) || len(times) != 0 && len(times) != len(qs)) {
 					err = errMismatch(node)
 				}
 				if err != nil {
-					done(nil, 0, err)
+					done(Confirmation{}, err)
 					return
 				}
-				done(r.GetSameTerm(), r.GetWallUs(), nil)
+				done(Confirmation{r.GetSameTerm(), r.GetWallUs(), times}, nil)
 			},
 		})
 	}
 	if err != nil {
-		done(nil, 0, err)
+		done(Confirmation{}, err)
 	}
 }
 
@@ -59,6 +64,8 @@ func (in *inbound) answerConfirm(m *peerv1.Message) {
 		in.refuse(questionOf(m), peerv1.Refusal_REFUSAL_BUSY, "")
 		return
 	}
-	same, wall := (*answer)(m.GetConfirm().GetQuestions())
-	in.answer(questionOf(m), &peerv1.Message{ConfirmResult: &peerv1.ConfirmResult{SameTerm: same, WallUs: wall}})
+	c := (*answer)(m.GetConfirm().GetQuestions())
+	in.answer(questionOf(m), &peerv1.Message{ConfirmResult: &peerv1.ConfirmResult{
+		SameTerm: c.Same, WallUs: c.WallMicros, ShardTimeUs: c.Times,
+	}})
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,14 +16,13 @@ func termQuestion(g *Group, term uint64) *peerv1.TermQuestion {
 }
 
 type confirmation struct {
-	same []bool
-	wall uint64
-	err  error
+	Confirmation
+	err error
 }
 
 func confirm(n *Network, to shardmap.NodeID, qs []*peerv1.TermQuestion, d time.Duration) <-chan confirmation {
 	done := make(chan confirmation, 2)
-	n.Confirm(to, qs, d, func(same []bool, wall uint64, err error) { done <- confirmation{same, wall, err} })
+	n.Confirm(to, qs, d, func(c Confirmation, err error) { done <- confirmation{c, err} })
 	return done
 }
 
@@ -34,18 +34,20 @@ func TestConfirm(t *testing.T) {
 		qs := []*peerv1.TermQuestion{termQuestion(b, 1), termQuestion(b, 2)}
 		wantKind(t, "nobody to answer", (<-confirm(n1, "n2", qs, time.Second)).err, kverr.Overloaded)
 
-		answers := []bool{true, false}
-		l.nodes[1].net.OnConfirm(func(got []*peerv1.TermQuestion) ([]bool, uint64) {
+		answers, times := []bool{true, false}, []uint64{7, 0}
+		l.nodes[1].net.OnConfirm(func(got []*peerv1.TermQuestion) Confirmation {
 			if len(got) != 2 || got[1].GetTerm() != 2 || got[1].GetReplica() != 102 || got[1].GetGroup() != testGroup {
 				t.Errorf("questions %v", got)
 			}
-			return answers, 123456
+			return Confirmation{Same: answers, WallMicros: 123456, Times: times}
 		})
 		c := <-confirm(n1, "n2", qs, time.Second)
-		if c.err != nil || c.wall != 123456 || len(c.same) != 2 || !c.same[0] || c.same[1] {
+		if c.err != nil || c.WallMicros != 123456 || len(c.Same) != 2 || !c.Same[0] || c.Same[1] || !slices.Equal(c.Times, times) {
 			t.Errorf("got %+v", c)
 		}
-		answers = answers[:1]
+		times = times[:1]
+		wantKind(t, "a time missing", (<-confirm(n1, "n2", qs, time.Second)).err, kverr.Internal)
+		answers, times = answers[:1], nil
 		wantKind(t, "an answer missing", (<-confirm(n1, "n2", qs, time.Second)).err, kverr.Internal)
 		wantKind(t, "itself", (<-confirm(n1, "n1", qs, time.Second)).err, kverr.Invalid)
 		n1.Close()
@@ -61,7 +63,7 @@ func TestConfirm_DeadlineAndExactlyOnce(t *testing.T) {
 		}
 		l, _, b := pair(t, func(_ int, x *testNode) { x.opts.Tamper = slow })
 		defer l.close()
-		l.nodes[1].net.OnConfirm(func([]*peerv1.TermQuestion) ([]bool, uint64) { return []bool{true}, 1 })
+		l.nodes[1].net.OnConfirm(func([]*peerv1.TermQuestion) Confirmation { return Confirmation{Same: []bool{true}, WallMicros: 1} })
 		for _, c := range []struct {
 			deadline time.Duration
 			kind     kverr.Kind
@@ -90,9 +92,9 @@ func TestR3_LateAnswerCountsForNoLaterRound(t *testing.T) {
 		})
 		defer l.close()
 		round := uint64(0)
-		l.nodes[1].net.OnConfirm(func([]*peerv1.TermQuestion) ([]bool, uint64) {
+		l.nodes[1].net.OnConfirm(func([]*peerv1.TermQuestion) Confirmation {
 			round++
-			return []bool{round == 1}, round
+			return Confirmation{Same: []bool{round == 1}, WallMicros: round}
 		})
 		qs := []*peerv1.TermQuestion{termQuestion(b, 1)}
 		first := confirm(l.nodes[0].net, "n2", qs, time.Second)
@@ -106,7 +108,7 @@ func TestR3_LateAnswerCountsForNoLaterRound(t *testing.T) {
 			t.Fatalf("answered by %+v", <-second)
 		}
 		answers[1]()
-		if c := <-second; c.err != nil || c.same[0] || c.wall != 2 {
+		if c := <-second; c.err != nil || c.Same[0] || c.WallMicros != 2 {
 			t.Errorf("got %+v", c)
 		}
 	})

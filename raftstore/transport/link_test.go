@@ -40,7 +40,7 @@ func TestLink_WaitingForAPeerThatIsDown(t *testing.T) {
 		l, a, b := pair(t, nil)
 		defer l.close()
 		go answerAll(b)
-		l.nodes[1].net.OnConfirm(func(qs []*peerv1.TermQuestion) ([]bool, uint64) { return make([]bool, len(qs)), 0 })
+		l.nodes[1].net.OnConfirm(func(qs []*peerv1.TermQuestion) Confirmation { return Confirmation{Same: make([]bool, len(qs))} })
 		if heartbeat(a, b) != nil || probe(a, b) != nil {
 			t.Fatal("not connected")
 		}
@@ -88,7 +88,7 @@ func TestLink_HastyCallsMakeTheLinkTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLAN(t, 2, nil)
 		defer l.close()
-		l.nodes[1].net.OnConfirm(func(qs []*peerv1.TermQuestion) ([]bool, uint64) { return make([]bool, len(qs)), 0 })
+		l.nodes[1].net.OnConfirm(func(qs []*peerv1.TermQuestion) Confirmation { return Confirmation{Same: make([]bool, len(qs))} })
 		ask := func() error { return (<-confirm(l.nodes[0].net, "n2", nil, 2*time.Second)).err }
 		if err := ask(); err != nil {
 			t.Fatal(err)

@@ -972,10 +972,12 @@ func (x *Confirm) GetQuestions() []*TermQuestion {
 }
 
 type TermQuestion struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Group         uint64                 `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
-	Replica       uint64                 `protobuf:"varint,2,opt,name=replica,proto3" json:"replica,omitempty"`
-	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Group   uint64                 `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
+	Replica uint64                 `protobuf:"varint,2,opt,name=replica,proto3" json:"replica,omitempty"`
+	Term    uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	// The answer is to have the shard's time, too.
+	WantTime      bool `protobuf:"varint,4,opt,name=want_time,json=wantTime,proto3" json:"want_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1031,12 +1033,23 @@ func (x *TermQuestion) GetTerm() uint64 {
 	return 0
 }
 
+func (x *TermQuestion) GetWantTime() bool {
+	if x != nil {
+		return x.WantTime
+	}
+	return false
+}
+
 type ConfirmResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One per question, in order.
 	SameTerm []bool `protobuf:"varint,1,rep,packed,name=same_term,json=sameTerm,proto3" json:"same_term,omitempty"`
 	// The answering node's wall clock in microseconds (rule T1).
-	WallUs        uint64 `protobuf:"varint,2,opt,name=wall_us,json=wallUs,proto3" json:"wall_us,omitempty"`
+	WallUs uint64 `protobuf:"varint,2,opt,name=wall_us,json=wallUs,proto3" json:"wall_us,omitempty"`
+	// One per question, in order, if any wanted it: the least that the shard's time
+	// is, by what the replica has applied and its monotonic clock since; 0 if not
+	// wanted.
+	ShardTimeUs   []uint64 `protobuf:"varint,3,rep,packed,name=shard_time_us,json=shardTimeUs,proto3" json:"shard_time_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1083,6 +1096,13 @@ func (x *ConfirmResult) GetWallUs() uint64 {
 		return x.WallUs
 	}
 	return 0
+}
+
+func (x *ConfirmResult) GetShardTimeUs() []uint64 {
+	if x != nil {
+		return x.ShardTimeUs
+	}
+	return nil
 }
 
 // ReadIndex asks a node, for many groups and readers at once: up to where must I
@@ -2411,14 +2431,16 @@ const file_peer_v1_peer_proto_rawDesc = "" +
 	"\x10TimeoutNowResult\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\">\n" +
 	"\aConfirm\x123\n" +
-	"\tquestions\x18\x01 \x03(\v2\x15.peer.v1.TermQuestionR\tquestions\"R\n" +
+	"\tquestions\x18\x01 \x03(\v2\x15.peer.v1.TermQuestionR\tquestions\"o\n" +
 	"\fTermQuestion\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\x04R\x05group\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\x04R\areplica\x12\x12\n" +
-	"\x04term\x18\x03 \x01(\x04R\x04term\"E\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x1b\n" +
+	"\twant_time\x18\x04 \x01(\bR\bwantTime\"i\n" +
 	"\rConfirmResult\x12\x1b\n" +
 	"\tsame_term\x18\x01 \x03(\bR\bsameTerm\x12\x17\n" +
-	"\awall_us\x18\x02 \x01(\x04R\x06wallUs\"#\n" +
+	"\awall_us\x18\x02 \x01(\x04R\x06wallUs\x12\"\n" +
+	"\rshard_time_us\x18\x03 \x03(\x04R\vshardTimeUs\"#\n" +
 	"\tReadIndex\x12\x16\n" +
 	"\x06groups\x18\x01 \x03(\x04R\x06groups\"+\n" +
 	"\x0fReadIndexResult\x12\x18\n" +
