@@ -60,7 +60,12 @@ func (s *Server) begin(ctx context.Context, kind Kind, asked uint64, slots *kvv1
 
 // Scan implements the data API.
 func (s *Server) Scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.ScanPage]) error {
-	err := s.scan(r, rpc)
+	leave, err := enter(&s.scans, maxScans, "scans")
+	if err != nil {
+		return wire.StatusFromError(err)
+	}
+	defer leave()
+	err = s.scan(r, rpc)
 	if a, is := s.directions(err); is {
 		return rpc.Send(&kvv1.ScanPage{Error: a.GetError(), Record: a.GetRecord(), Leader: a.GetLeader()})
 	}
@@ -153,7 +158,12 @@ func (s *Server) directions(err error) (*kvv1.Answer, bool) {
 
 // Watch implements the data API.
 func (s *Server) Watch(r *kvv1.WatchRequest, rpc grpc.ServerStreamingServer[kvv1.WatchFrame]) error {
-	err := s.watch(r, rpc)
+	leave, err := enter(&s.watches, maxWatches, "watches")
+	if err != nil {
+		return wire.StatusFromError(err)
+	}
+	defer leave()
+	err = s.watch(r, rpc)
 	if a, is := s.directions(err); is {
 		return rpc.Send(&kvv1.WatchFrame{Error: a.GetError(), Record: a.GetRecord(), Leader: a.GetLeader()})
 	}

@@ -512,6 +512,27 @@ func TestLimitsAreANodes(t *testing.T) {
 	must[client.PutResult](t)(c.Put(ctx, strings.Repeat("k", MaxKeyBytes), make([]byte, MaxValueBytes)))
 }
 
+// P9: more scans than a node has room for are refused, and served later.
+func TestScansAreBounded(t *testing.T) {
+	ctx := within(t)
+	s := NewServer(t, WithShards(1))
+	c := s.Client()
+	put(t, c, "{s}1", strings.Repeat("v", 1<<20))
+	put(t, c, "{s}2", strings.Repeat("v", 1<<20)) // more than what is taken ahead
+	raw := dial(t, s)
+	whole := &kvv1.ScanRequest{Shard: 2, Slots: &kvv1.Arc{To: 1 << 14}}
+	begun, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for range maxScans {
+		st := must[grpc.ServerStreamingClient[kvv1.ScanPage]](t)(raw.Scan(begun, whole))
+		must[*kvv1.ScanPage](t)(st.Recv())
+	}
+	err := scanError(ctx, raw, whole)
+	want(t, "one too many", kverr.KindOf(wire.ErrorFromStatus(err, wire.Unsent)), kverr.Overloaded)
+	cancel()
+	want(t, "served later", len(keysOf(t, c.Scan(ctx, client.All()))), 2)
+}
+
 // Requests that no client of ours sends are refused as a node refuses them.
 func TestBadRequests(t *testing.T) {
 	ctx := within(t)
@@ -590,7 +611,8 @@ func scanError(ctx context.Context, raw kvv1.KVClient, r *kvv1.ScanRequest) erro
 }
 
 func dial(t *testing.T, s *Server) kvv1.KVClient {
-	cc, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(s.Dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	cc, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(s.Dial), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithInitialWindowSize(64<<10), grpc.WithInitialConnWindowSize(16<<20)) // nothing is taken far ahead
 	if err != nil {
 		t.Fatal(err)
 	}

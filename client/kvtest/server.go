@@ -28,6 +28,15 @@ const (
 	MaxFrameBytes = 4 << 20 // of what a client sends at a time
 )
 
+// How many of each a server has in progress at most, as a node by default; beyond them
+// callers are refused as overloaded.
+const (
+	maxStreams = 1024
+	maxCalls   = 4096
+	maxScans   = 64
+	maxWatches = 4096
+)
+
 // The defaults of options.
 const (
 	DefaultShards  = 3
@@ -54,6 +63,8 @@ type Server struct {
 	mapped  *shardmap.Map
 	limits  kvop.Limits
 	faults  faults
+
+	streams, calls, scans, watches atomic.Int64 // in progress
 
 	listener *bufconn.Listener
 	grpc     *grpc.Server
@@ -218,6 +229,19 @@ func (s *Server) byID(id shardmap.ShardID) *shard {
 		return s.shards[i]
 	}
 	return nil
+}
+
+// enter counts something in progress, which ends with leave, or refuses it.
+func enter(progress *atomic.Int64, most int64, what string) (leave func(), err error) {
+	leave = func() { progress.Add(-1) }
+	if progress.Add(1) <= most {
+		return leave, nil
+	}
+	leave()
+	const busyRetry = 100 * time.Millisecond
+	e := kverr.New(kverr.Overloaded, "this node has %d %s in progress, its limit; try again shortly", most, what)
+	e.Node, e.RetryAfter = nodeID, busyRetry
+	return nil, e
 }
 
 var errTimeOver = kverr.New(kverr.Deadline, "the caller's time ran out before the work began")
