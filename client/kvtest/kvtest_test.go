@@ -453,6 +453,31 @@ func TestScanIsOfOneMoment(t *testing.T) {
 	want(t, "keys", seen, n)
 }
 
+// A loop that stands still is cut off as a node does, and goes on: what did not change
+// comes once.
+func TestScanThatStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewServer(t, WithShards(1)).Client()
+		ctx := context.Background()
+		for i := range 40 {
+			must[client.PutResult](t)(c.Put(ctx, fmt.Sprintf("{s}%02d", i), make([]byte, 512<<10)))
+		}
+		var got []string
+		var report client.ScanReport
+		for item, err := range c.Scan(ctx, client.All(), client.WithReport(&report)) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, item.Key); len(got) == 1 {
+				time.Sleep(stallTimeout + time.Second)
+				must[client.DeleteResult](t)(c.Delete(ctx, "{s}39"))
+			}
+		}
+		want(t, "resumed", report.Resumed, 1)
+		want(t, "keys", len(slices.Compact(got)) == 39 && slices.IsSorted(got), true)
+	})
+}
+
 // Every read says how it was served.
 func TestReadLevels(t *testing.T) {
 	ctx := within(t)

@@ -81,9 +81,9 @@ type config struct {
 // Option configures a Server.
 type Option func(*config)
 
-// WithShards divides the slots over n shards, from 1 to 1024; the default is
+// WithShards divides the slots over n shards, from 1 to 64; the default is
 // DefaultShards. Each has its own versions, and scans and watches of many slots ask
-// all of them.
+// all of them. (A scan by key holds a stream for each, and a node has room for 64.)
 func WithShards(n int) Option { return func(c *config) { c.shards = n } }
 
 // WithWatchHistory bounds what each shard remembers for those who watch: the changes of
@@ -109,7 +109,7 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 	for _, opt := range opts {
 		opt(&cfg)
 	}
-	if cfg.shards < 1 || cfg.shards > 1024 || cfg.history < 1 {
+	if cfg.shards < 1 || cfg.shards > maxScans || cfg.history < 1 {
 		t.Fatalf("kvtest: %d shards that remember %d versions", cfg.shards, cfg.history)
 	}
 	s := &Server{
