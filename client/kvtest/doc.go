@@ -70,6 +70,7 @@
 // goroutines beside gRPC's. The end of the test waits for all. The locks of a shard's
 // queue, a ring, a stream and the faults are leaves. A stream has 8192 operations in
 // flight at most and is not read from beyond; a shard remembers WithWatchHistory versions,
-// or 4 MiB; scans hold one page. The data itself is as large as the test makes it, and
-// so is the number of clients.
+// or 4 MiB; scans hold one page, and 64 of them may be in progress. The data itself is as large as the test makes it, and
+// so is the number of clients, up to 1024. Who takes nothing of a scan or watch for 30 s is
+// cut off, and the client goes on, as with a node.
 package kvtest

@@ -146,12 +146,12 @@ func ExampleWithShards() {
 	t := example()
 	defer t.end()
 
-	c := kvtest.NewServer(t, kvtest.WithShards(100)).Client()
+	c := kvtest.NewServer(t, kvtest.WithShards(16)).Client()
 	var report client.ScanReport
 	for range c.Scan(context.Background(), client.All(), client.WithReport(&report)) {
 	}
 	fmt.Println(report.Streams)
-	// Output: 100
+	// Output: 16
 }
 
 func ExampleWithVirtualTime() {

@@ -2,6 +2,7 @@ package kvtest
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -58,16 +59,55 @@ func (s *Server) begin(ctx context.Context, kind Kind, asked uint64, slots *kvv1
 	return sh, arc, by, nil
 }
 
-// Scan implements the data API.
-func (s *Server) Scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.ScanPage]) error {
-	err := s.scan(r, rpc)
-	if a, is := s.directions(err); is {
-		return rpc.Send(&kvv1.ScanPage{Error: a.GetError(), Record: a.GetRecord(), Leader: a.GetLeader()})
+// stallTimeout is how long a client may leave a page or frame unread, as on a node.
+const stallTimeout = 30 * time.Second
+
+// sender guards a Send against clients that take nothing.
+type sender func(send func() error) error
+
+// feed runs a call in which the server streams, in a goroutine of its own: the handler
+// must be able to return for gRPC to free that from Send.
+func (s *Server) feed(progress *atomic.Int64, most int64, what string, run func(sender) error) error {
+	leave, err := enter(progress, most, what)
+	if err != nil {
+		return wire.StatusFromError(err)
 	}
-	return wire.StatusFromError(err)
+	stalled := make(chan struct{}, 1)
+	stall := time.AfterFunc(stallTimeout, func() { signal(stalled) })
+	stall.Stop()
+	ended := make(chan error, 1)
+	s.running.Go(func() {
+		defer leave()
+		ended <- run(func(send func() error) error {
+			stall.Reset(stallTimeout)
+			defer stall.Stop()
+			return send()
+		})
+	})
+	select {
+	case err := <-ended:
+		return wire.StatusFromError(err)
+	case <-stalled:
+		e := kverr.New(kverr.Unavailable, "what was sent lay unread for %s; go on behind what was received", stallTimeout)
+		e.Node = nodeID
+		return wire.StatusFromError(e)
+	case <-s.closing:
+		return wire.StatusFromError(stopping())
+	}
 }
 
-func (s *Server) scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.ScanPage]) error {
+// Scan implements the data API.
+func (s *Server) Scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.ScanPage]) error {
+	return s.feed(&s.scans, maxScans, "scans", func(sending sender) error {
+		err := s.scan(r, rpc, sending)
+		if a, is := s.directions(err); is {
+			return rpc.Send(&kvv1.ScanPage{Error: a.GetError(), Record: a.GetRecord(), Leader: a.GetLeader()})
+		}
+		return err
+	})
+}
+
+func (s *Server) scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.ScanPage], sending sender) error {
 	sh, arc, by, err := s.begin(rpc.Context(), Scan, r.GetShard(), r.GetSlots(), r.GetFrom(), r.GetTo())
 	if err != nil {
 		return misrouted{sh, err}
@@ -123,7 +163,7 @@ func (s *Server) scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.S
 			message.Items = append(message.Items,
 				&kvv1.ScanItem{Key: item.Key, Value: item.Value, Version: item.Version, ExpiresUs: item.Expires})
 		}
-		if err := rpc.Send(message); err != nil {
+		if err := sending(func() error { return rpc.Send(message) }); err != nil {
 			return err
 		}
 		done = page.Done
@@ -153,14 +193,16 @@ func (s *Server) directions(err error) (*kvv1.Answer, bool) {
 
 // Watch implements the data API.
 func (s *Server) Watch(r *kvv1.WatchRequest, rpc grpc.ServerStreamingServer[kvv1.WatchFrame]) error {
-	err := s.watch(r, rpc)
-	if a, is := s.directions(err); is {
-		return rpc.Send(&kvv1.WatchFrame{Error: a.GetError(), Record: a.GetRecord(), Leader: a.GetLeader()})
-	}
-	return wire.StatusFromError(err)
+	return s.feed(&s.watches, maxWatches, "watches", func(sending sender) error {
+		err := s.watch(r, rpc, sending)
+		if a, is := s.directions(err); is {
+			return rpc.Send(&kvv1.WatchFrame{Error: a.GetError(), Record: a.GetRecord(), Leader: a.GetLeader()})
+		}
+		return err
+	})
 }
 
-func (s *Server) watch(r *kvv1.WatchRequest, rpc grpc.ServerStreamingServer[kvv1.WatchFrame]) error {
+func (s *Server) watch(r *kvv1.WatchRequest, rpc grpc.ServerStreamingServer[kvv1.WatchFrame], sending sender) error {
 	sh, arc, by, err := s.begin(rpc.Context(), Watch, r.GetShard(), r.GetSlots(), r.GetFrom(), r.GetTo())
 	if err != nil {
 		return misrouted{sh, err}
@@ -200,7 +242,7 @@ func (s *Server) watch(r *kvv1.WatchRequest, rpc grpc.ServerStreamingServer[kvv1
 			return status.Error(codes.Unavailable, errLost.Error())
 		}
 		if due || len(frame.Sets) > 0 {
-			if err := rpc.Send(frame); err != nil {
+			if err := sending(func() error { return rpc.Send(frame) }); err != nil {
 				return err
 			}
 		}

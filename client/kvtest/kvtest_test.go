@@ -453,6 +453,31 @@ func TestScanIsOfOneMoment(t *testing.T) {
 	want(t, "keys", seen, n)
 }
 
+// A loop that stands still is cut off as a node does, and goes on: what did not change
+// comes once.
+func TestScanThatStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewServer(t, WithShards(1)).Client()
+		ctx := context.Background()
+		for i := range 40 {
+			must[client.PutResult](t)(c.Put(ctx, fmt.Sprintf("{s}%02d", i), make([]byte, 512<<10)))
+		}
+		var got []string
+		var report client.ScanReport
+		for item, err := range c.Scan(ctx, client.All(), client.WithReport(&report)) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = append(got, item.Key); len(got) == 1 {
+				time.Sleep(stallTimeout + time.Second)
+				must[client.DeleteResult](t)(c.Delete(ctx, "{s}39"))
+			}
+		}
+		want(t, "resumed", report.Resumed, 1)
+		want(t, "keys", len(slices.Compact(got)) == 39 && slices.IsSorted(got), true)
+	})
+}
+
 // Every read says how it was served.
 func TestReadLevels(t *testing.T) {
 	ctx := within(t)
@@ -510,6 +535,27 @@ func TestLimitsAreANodes(t *testing.T) {
 	_, err = c.Put(ctx, "k", make([]byte, MaxValueBytes+1))
 	want(t, "value", errors.Is(err, client.ErrTooLarge), true)
 	must[client.PutResult](t)(c.Put(ctx, strings.Repeat("k", MaxKeyBytes), make([]byte, MaxValueBytes)))
+}
+
+// P9: more scans than a node has room for are refused, and served later.
+func TestScansAreBounded(t *testing.T) {
+	ctx := within(t)
+	s := NewServer(t, WithShards(1))
+	c := s.Client()
+	put(t, c, "{s}1", strings.Repeat("v", 1<<20))
+	put(t, c, "{s}2", strings.Repeat("v", 1<<20)) // more than what is taken ahead
+	raw := dial(t, s)
+	whole := &kvv1.ScanRequest{Shard: 2, Slots: &kvv1.Arc{To: 1 << 14}}
+	begun, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for range maxScans {
+		st := must[grpc.ServerStreamingClient[kvv1.ScanPage]](t)(raw.Scan(begun, whole))
+		must[*kvv1.ScanPage](t)(st.Recv())
+	}
+	err := scanError(ctx, raw, whole)
+	want(t, "one too many", kverr.KindOf(wire.ErrorFromStatus(err, wire.Unsent)), kverr.Overloaded)
+	cancel()
+	want(t, "served later", len(keysOf(t, c.Scan(ctx, client.All()))), 2)
 }
 
 // Requests that no client of ours sends are refused as a node refuses them.
@@ -590,7 +636,8 @@ func scanError(ctx context.Context, raw kvv1.KVClient, r *kvv1.ScanRequest) erro
 }
 
 func dial(t *testing.T, s *Server) kvv1.KVClient {
-	cc, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(s.Dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	cc, err := grpc.NewClient("passthrough:///"+address, grpc.WithContextDialer(s.Dial), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithInitialWindowSize(64<<10), grpc.WithInitialConnWindowSize(16<<20)) // nothing is taken far ahead
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,15 @@ const (
 	MaxFrameBytes = 4 << 20 // of what a client sends at a time
 )
 
+// How many of each a server has in progress at most, as a node by default; beyond them
+// callers are refused as overloaded.
+const (
+	maxStreams = 1024
+	maxCalls   = 4096
+	maxScans   = 64
+	maxWatches = 4096
+)
+
 // The defaults of options.
 const (
 	DefaultShards  = 3
@@ -55,6 +64,8 @@ type Server struct {
 	limits  kvop.Limits
 	faults  faults
 
+	streams, calls, scans, watches atomic.Int64 // in progress
+
 	listener *bufconn.Listener
 	grpc     *grpc.Server
 	closing  chan struct{} // closed when the calls have ended
@@ -70,9 +81,9 @@ type config struct {
 // Option configures a Server.
 type Option func(*config)
 
-// WithShards divides the slots over n shards, from 1 to 1024; the default is
+// WithShards divides the slots over n shards, from 1 to 64; the default is
 // DefaultShards. Each has its own versions, and scans and watches of many slots ask
-// all of them.
+// all of them. (A scan by key holds a stream for each, and a node has room for 64.)
 func WithShards(n int) Option { return func(c *config) { c.shards = n } }
 
 // WithWatchHistory bounds what each shard remembers for those who watch: the changes of
@@ -98,7 +109,7 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 	for _, opt := range opts {
 		opt(&cfg)
 	}
-	if cfg.shards < 1 || cfg.shards > 1024 || cfg.history < 1 {
+	if cfg.shards < 1 || cfg.shards > maxScans || cfg.history < 1 {
 		t.Fatalf("kvtest: %d shards that remember %d versions", cfg.shards, cfg.history)
 	}
 	s := &Server{
@@ -218,6 +229,19 @@ func (s *Server) byID(id shardmap.ShardID) *shard {
 		return s.shards[i]
 	}
 	return nil
+}
+
+// enter counts something in progress, which ends with leave, or refuses it.
+func enter(progress *atomic.Int64, most int64, what string) (leave func(), err error) {
+	leave = func() { progress.Add(-1) }
+	if progress.Add(1) <= most {
+		return leave, nil
+	}
+	leave()
+	const busyRetry = 100 * time.Millisecond
+	e := kverr.New(kverr.Overloaded, "this node has %d %s in progress, its limit; try again shortly", most, what)
+	e.Node, e.RetryAfter = nodeID, busyRetry
+	return nil, e
 }
 
 var errTimeOver = kverr.New(kverr.Deadline, "the caller's time ran out before the work began")

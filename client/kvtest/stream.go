@@ -44,6 +44,11 @@ type stream struct {
 
 // Stream implements the data API.
 func (s *Server) Stream(rpc grpc.BidiStreamingServer[kvv1.ClientFrame, kvv1.ServerFrame]) error {
+	leave, err := enter(&s.streams, maxStreams, "streams")
+	if err != nil {
+		return wire.StatusFromError(err)
+	}
+	defer leave()
 	st := &stream{server: s, rpc: rpc, over: make(chan struct{}), wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 	// The handler must return for gRPC to free these from Recv and Send.
 	s.running.Go(st.read)

@@ -105,6 +105,11 @@ func (s *Server) Txn(ctx context.Context, r *kvv1.TxnRequest) (*kvv1.TxnResponse
 
 // call serves one unary operation.
 func (s *Server) call(ctx context.Context, op *kvv1.Operation, id *kvv1.RequestId) (*kvv1.Answer, error) {
+	leave, err := enter(&s.calls, maxCalls, "calls")
+	if err != nil {
+		return nil, wire.StatusFromError(err)
+	}
+	defer leave()
 	op.ClientId, op.Number = id.GetClientId(), id.GetNumber()
 	op.LowestOpen, op.NotAfterUs = id.GetLowestOpen(), id.GetNotAfterUs()
 	arrived := time.Now()
