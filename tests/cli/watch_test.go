@@ -22,7 +22,11 @@ func TestP6_WatchFromForgottenChanges(t *testing.T) {
 	must(t, 0, "cluster", "verify")
 	must(t, 0, "local", "restart", "--all", "--dir", theCluster.dir)
 	late := must(t, 14, "watch", "forgotten/a", "--token", token[1], "--limit", "1")
-	if late.stdout != "" || !strings.Contains(late.stderr, "hint: read the keys again: kvctl scan --report") {
+	if late.stdout != "" || !strings.Contains(late.stderr, "hint: read the keys again: kvctl watch --resync") {
 		t.Fatal(late)
+	}
+	again := must(t, 0, "watch", "forgotten/a", "--token", token[1], "--limit", "1", "--resync")
+	if again.stdout != "reset\nitem\tforgotten/a\t2\nsynced\n" {
+		t.Fatal(again)
 	}
 }

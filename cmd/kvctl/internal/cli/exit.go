@@ -177,7 +177,7 @@ func (a *app) hintFor(err error) string {
 		}
 		return "read the key to find out, or repeat the command: writing the same value again does no harm"
 	case errors.Is(err, client.ErrCompacted):
-		return "read the keys again: kvctl scan --report gives a token from which kvctl watch goes on without a gap"
+		return "read the keys again: kvctl watch --resync does, and goes on; kvctl scan --report gives a token to go on from"
 	case errors.Is(err, client.ErrCrossSlot):
 		return "keys lie together if they share a hash tag, as {user17}/name and {user17}/mail do"
 	case errors.Is(err, client.ErrNotInitialized), errors.Is(err, kverr.NotInitialized):
