@@ -124,7 +124,7 @@ func (s *Server) scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.S
 	default:
 		return kverr.New(kverr.Invalid, "order %d of a scan is not known to this node", r.GetOrder())
 	}
-	if err := checkLevel(r.GetLevel(), r.GetMaxAgeUs()); err != nil {
+	if err := checkLevel(r.GetLevel(), r.GetMaxAgeUs(), r.GetMinVersion()); err != nil {
 		return err
 	}
 	if err := spec.Validate(); err != nil {
@@ -138,9 +138,6 @@ func (s *Server) scan(r *kvv1.ScanRequest, rpc grpc.ServerStreamingServer[kvv1.S
 		servedBy = sh.serves(r.GetLevel(), r.GetMaxAgeUs())
 	}); err != nil {
 		return err
-	}
-	if r.GetLevel() == kvv1.ReadLevel_READ_LEVEL_SESSION && r.GetMinVersion() > version {
-		return neverGiven(r.GetMinVersion(), version)
 	}
 	if by.drop {
 		return status.Error(codes.Unavailable, errLost.Error())

@@ -595,7 +595,7 @@ func TestBadRequests(t *testing.T) {
 			return err
 		},
 		"version unknown": func() error {
-			_, err := raw.Get(ctx, &kvv1.GetRequest{Key: []byte("k"), Level: 1, MinVersion: 1 << 52})
+			_, err := raw.Get(ctx, &kvv1.GetRequest{Key: []byte("k"), Level: 1, MinVersion: 1 << 53})
 			return err
 		},
 		"scan of no slot": func() error { return scanError(ctx, raw, &kvv1.ScanRequest{Shard: 2}) },

@@ -168,7 +168,7 @@ func (s *Server) check(op *kvv1.Operation, c caller) error {
 		return kverr.New(kverr.Invalid, "operation kind %d carries no value", kind)
 	}
 	if kind == kvv1.OperationKind_OPERATION_KIND_GET {
-		return checkLevel(op.GetLevel(), op.GetMaxAgeUs())
+		return checkLevel(op.GetLevel(), op.GetMaxAgeUs(), op.GetMinVersion())
 	}
 	switch {
 	case len(op.GetClientId()) != 0 && len(op.GetClientId()) != len(c.client):
@@ -181,10 +181,12 @@ func (s *Server) check(op *kvv1.Operation, c caller) error {
 	return s.limits.Check(op)
 }
 
-func checkLevel(level kvv1.ReadLevel, ageMicros uint64) error {
+func checkLevel(level kvv1.ReadLevel, ageMicros, least uint64) error {
 	switch {
 	case level < 0 || level > kvv1.ReadLevel_READ_LEVEL_ANY:
 		return kverr.New(kverr.Invalid, "read level %d is not known to this node", level)
+	case level == kvv1.ReadLevel_READ_LEVEL_SESSION && least > state.MaxVersion:
+		return kverr.New(kverr.Invalid, "min_version is %d, which no shard can reach", least)
 	case ageMicros > uint64(math.MaxInt64/time.Microsecond):
 		return kverr.New(kverr.Invalid, "max_age_us is %d, which is no age", ageMicros)
 	}
@@ -297,9 +299,6 @@ func (sh *shard) get(a *kvv1.Answer, op *kvv1.Operation) error {
 		return err
 	}
 	last := sh.machine.LastVersion()
-	if least := op.GetMinVersion(); op.GetLevel() == kvv1.ReadLevel_READ_LEVEL_SESSION && least > last {
-		return neverGiven(least, last)
-	}
 	a.Found, a.Version, a.ExpiresUs = found, v.Version, v.Expires
 	a.ShardVersion, a.ServedBy = last, sh.serves(op.GetLevel(), op.GetMaxAgeUs())
 	a.NotModified = found && op.GetIfNotVersion() == v.Version

@@ -42,7 +42,6 @@ type readBatch struct {
 type wish struct {
 	keysOnly bool
 	known    uint64 // the version that the caller has; 0 for none
-	least    uint64 // the shard version that it must see
 }
 
 // handOver gives a shard those of its writes and reads of one part that were admitted
@@ -80,11 +79,11 @@ func (s *Server) read(t *target, class *readClass, in part) {
 		b.read.Keys[i] = op.Key
 		b.answers[i].Id = op.Id
 		b.charge += requestBytes(op, in.estimate)
-		if b.wishes == nil && (op.KeysOnly || op.IfNotVersion != 0 || op.MinVersion != 0) {
+		if b.wishes == nil && (op.KeysOnly || op.IfNotVersion != 0) {
 			b.wishes = make([]wish, n)
 		}
 		if b.wishes != nil {
-			b.wishes[i] = wish{keysOnly: op.KeysOnly, known: op.IfNotVersion, least: specOf(op).MinVersion}
+			b.wishes[i] = wish{keysOnly: op.KeysOnly, known: op.IfNotVersion}
 		}
 	}
 	t.group.Get(&b.read)
@@ -140,8 +139,6 @@ func (b *readBatch) done(values []raftstore.Value, shardVersion uint64, err erro
 			switch {
 			case v.WrongShard:
 				redirects = b.refuse(i, b.verdict(&state.Result{Verdict: state.WrongShard}, keys[i]), OpGet, keys[i], redirects)
-			case w.least > shardVersion:
-				redirects = b.refuse(i, b.server.failure(b.shard, neverGiven(w.least, shardVersion)), OpGet, keys[i], redirects)
 			default:
 				a.Found, a.Version, a.ExpiresUs, a.ServedBy = v.Found, v.Version, v.Expires, servedBy(b.read.Served)
 				a.NotModified = v.Found && w.known == v.Version
@@ -154,13 +151,6 @@ func (b *readBatch) done(values []raftstore.Value, shardVersion uint64, err erro
 	b.measure()
 	clear(keys)
 	b.sink.deliver(delivery{answers: b.answers, redirects: redirects, share: b.share, charge: b.charge, reads: true})
-}
-
-// neverGiven is the answer to a token that cannot be of this shard: what it names
-// was not there although the replica is as far as its leader.
-func neverGiven(version, last uint64) error {
-	return kverr.New(kverr.Invalid, "the token asks for version %d; the shard is at %d and has not given that out: "+
-		"the token is of another cluster, or damaged", version, last)
 }
 
 func servedBy(by raftstore.ServedBy) kvv1.ServedBy {

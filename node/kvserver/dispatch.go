@@ -115,7 +115,7 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 	switch op.Kind {
 	case kvv1.OperationKind_OPERATION_KIND_GET:
 		verb = VerbGet
-		if err := checkLevel(op.Level, op.MaxAgeUs); err != nil {
+		if err := checkLevel(op.Level, op.MaxAgeUs, op.MinVersion); err != nil {
 			return err
 		}
 	case kvv1.OperationKind_OPERATION_KIND_PUT:
@@ -214,11 +214,15 @@ func (c *caller) request(op *kvv1.Operation) state.RequestID {
 // maxAgeMicros is the longest age that a read may ask for: what fits a duration.
 const maxAgeMicros = uint64(math.MaxInt64 / time.Microsecond)
 
-// checkLevel refuses what no read can mean.
-func checkLevel(level kvv1.ReadLevel, ageMicros uint64) error {
+// checkLevel refuses what no read can mean. A session's version above what the shard
+// has given out is none of that: a token of 64 parts names the newest of several
+// shards for each of them. The group serves it as far as the leader is.
+func checkLevel(level kvv1.ReadLevel, ageMicros, least uint64) error {
 	switch {
 	case level < 0 || level > kvv1.ReadLevel_READ_LEVEL_ANY:
 		return kverr.New(kverr.Invalid, "read level %d is not known to this node", level)
+	case level == kvv1.ReadLevel_READ_LEVEL_SESSION && least > state.MaxVersion:
+		return kverr.New(kverr.Invalid, "min_version is %d, which no shard can reach", least)
 	case ageMicros > maxAgeMicros:
 		return kverr.New(kverr.Invalid, "max_age_us is %d, which is no age", ageMicros)
 	}

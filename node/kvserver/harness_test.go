@@ -83,6 +83,7 @@ type fakeGroup struct {
 	floor   uint64
 	appends chan struct{} // closed and replaced at each change
 	cutOff  error         // what Confirm delivers
+	onTake  func()        // before a watch takes; runs without the lock
 	writes  []int         // operations per Write
 	reads   []int         // keys per Read
 }

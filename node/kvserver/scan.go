@@ -55,7 +55,7 @@ func (s *Server) scanSpec(ctx context.Context, r *kvv1.ScanRequest) (spec scan.S
 	default:
 		return spec, kverr.New(kverr.Invalid, "order %d of a scan is not known to this node", r.GetOrder())
 	}
-	if err = checkLevel(r.GetLevel(), r.GetMaxAgeUs()); err != nil {
+	if err = checkLevel(r.GetLevel(), r.GetMaxAgeUs(), r.GetMinVersion()); err != nil {
 		return spec, err
 	}
 	if err = spec.Validate(); err != nil {
@@ -85,9 +85,6 @@ func (f *feed) scan(r *kvv1.ScanRequest, send func(*kvv1.ScanPage) error) error 
 	info := view.Info()
 	if err := inside(info.Record, spec.Slots); err != nil {
 		return err
-	}
-	if r.GetLevel() == kvv1.ReadLevel_READ_LEVEL_SESSION && r.GetMinVersion() > info.Version {
-		return neverGiven(r.GetMinVersion(), info.Version)
 	}
 	spec.Now = info.ShardTime
 	var under *scan.Scan

@@ -207,7 +207,7 @@ func TestScansThatMeanNothing(t *testing.T) {
 			"order":       {Shard: 3, Slots: upperSlots, Order: 7},
 			"level":       {Shard: 3, Slots: upperSlots, Level: 4},
 			"long key":    {Shard: 3, Slots: upperSlots, After: make([]byte, 5000)},
-			"token":       {Shard: 3, Slots: upperSlots, Level: session, MinVersion: 1 << 40},
+			"token":       {Shard: 3, Slots: upperSlots, Level: session, MinVersion: 1 << 53},
 		} {
 			if got := e.scan(r); kverr.KindOf(got.err) != kverr.Invalid || len(got.pages) != 0 {
 				t.Errorf("%s: %d pages, %v", name, len(got.pages), got.err)
@@ -215,6 +215,12 @@ func TestScansThatMeanNothing(t *testing.T) {
 		}
 		if got := e.scan(ok()); got.err != nil || len(got.pages) != 1 || !got.pages[0].Done {
 			t.Errorf("a scan of nothing: %v, %v", got.pages, got.err)
+		}
+		// A token of many shards may ask for more than one of them has given out.
+		merged := ok()
+		merged.Level, merged.MinVersion = session, 1<<40
+		if got := e.scan(merged); got.err != nil || len(got.pages) != 1 || got.pages[0].Version >= merged.MinVersion {
+			t.Errorf("with a version from elsewhere: %v, %v", got.pages, got.err)
 		}
 	})
 }

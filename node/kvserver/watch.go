@@ -76,12 +76,26 @@ func (f *feed) watch(r *kvv1.WatchRequest, send func(*kvv1.WatchFrame) error) er
 			if err := w.pass(parts); err != nil {
 				return err
 			}
-			continue
+			if err := f.ctx.Err(); err != nil {
+				return noWatcher(err)
+			}
+			if time.Since(w.sent) < markEvery {
+				continue
+			}
+			// Nobody asked for what comes. It shows that the replica goes on, and the
+			// client, who sees none of it, has to be told.
+			if err := inside(w.from.Record(), w.slots); err != nil {
+				return err
+			}
+			mark = true
 		}
 		if mark {
 			mark = false
 			if err := w.emit(nil, 0, w.from.UpTo()); err != nil {
 				return err
+			}
+			if len(parts) > 0 {
+				continue
 			}
 		}
 		select {
@@ -99,10 +113,12 @@ func (f *feed) watch(r *kvv1.WatchRequest, send func(*kvv1.WatchFrame) error) er
 				return err
 			}
 		case <-f.ctx.Done():
-			return kverr.New(kverr.Deadline, "nobody watches any more: %w", f.ctx.Err())
+			return noWatcher(f.ctx.Err())
 		}
 	}
 }
+
+func noWatcher(err error) error { return kverr.New(kverr.Deadline, "nobody watches any more: %w", err) }
 
 func (w *watch) open(r *kvv1.WatchRequest) (err error) {
 	s := w.feed.server

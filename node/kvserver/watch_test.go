@@ -67,6 +67,9 @@ func (w *fakeWatch) Ready() <-chan struct{} {
 }
 
 func (w *fakeWatch) Take(int) ([][]state.Change, error) {
+	if f := w.group.onTake; f != nil {
+		f()
+	}
 	w.group.mu.Lock()
 	defer w.group.mu.Unlock()
 	if w.upTo < w.group.floor {
@@ -226,6 +229,46 @@ func TestP6_ACutOffReplicaEndsItsWatches(t *testing.T) {
 		}
 		if c := e.server.Counters(); c.WatchesCutOff != 1 {
 			t.Errorf("%d watches count as cut off", c.WatchesCutOff)
+		}
+	})
+}
+
+// P6: what nobody asked for does not make a watch go quiet while it keeps coming.
+func TestP6_AWatchThatNothingMatchesSendsMarks(t *testing.T) {
+	inBubble(t, nil, func(e *env) {
+		start := time.Now()
+		e.upper.onTake = func() {
+			if time.Since(start) < time.Minute { // there is always more to take
+				time.Sleep(100 * time.Millisecond)
+				e.upper.change(changed("{foo}a", "v"))
+			}
+		}
+		w := e.watch(&kvv1.WatchRequest{Shard: 3, Slots: upperSlots, From: []byte("{foo}b")})
+		w.expect("0")
+		for last := uint64(0); time.Since(start) < 10*time.Second; {
+			at := time.Now()
+			f, err := w.recv()
+			if err != nil || len(f.Sets) > 0 || f.Progress <= last {
+				t.Fatalf("%v, %v, after a mark at %d", f, err, last)
+			}
+			last = f.Progress
+			if quiet := time.Since(at); quiet > 2*markEvery {
+				t.Fatalf("nothing came for %v", quiet)
+			}
+		}
+		// The arc is looked at all the same.
+		e.upper.set(func() { e.upper.record.Arc.From++ })
+		for {
+			f, err := w.recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Error != nil {
+				break
+			}
+			if time.Since(start) > 20*time.Second {
+				t.Fatal("the watch goes on in a shard that has its slots no more")
+			}
 		}
 	})
 }
