@@ -81,7 +81,6 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 			done = append(done, completion{entry.Proposal, results})
 			marks = g.machine.Marks()
 			if c := g.machine.Changes(); len(c) > 0 {
-				g.noteDeadlines(c)
 				changes = append(changes, newPlace(c, l.Data))
 			}
 		case raft.LogConfiguration:
@@ -104,6 +103,11 @@ func (g *Group) applySome(logs []*raft.Log) (n int, err error) {
 		return 0, err
 	}
 	g.store.haltIfDead() // a commit that met Pebble's Fatalf has not happened
+	// Not before: whoever takes a slot's deadline reads the index, and what it does not
+	// find there yet would be forgotten.
+	for i := range changes {
+		g.noteDeadlines(changes[i].changes)
+	}
 	// Before anybody can know that it is applied: a watch that begins after what is
 	// applied begins after what it has.
 	g.changes.append(changes, g.machine.LastVersion())

@@ -2,6 +2,8 @@ package raftstore
 
 import (
 	"fmt"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -188,6 +190,57 @@ func TestALinearizableReadShowsNoDueKey(t *testing.T) {
 		g.Get(applied)
 		if !<-found {
 			t.Error("a key is gone before its expiry is applied")
+		}
+	})
+}
+
+// A deadline is noted when the index has it. One that is noted earlier goes with the
+// slot to whoever sweeps it that moment, who does not find it, and nobody would ever
+// look for it again.
+func TestADeadlineIsNotedAfterItIsIndexed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 1)
+		defer c.stop()
+		n := c.nodes[nodeID(1)]
+		var armed atomic.Bool
+		locked := make(chan *Group, 1)
+		n.stop()
+		n.opts = func(o *Options) {
+			o.BeforeApply = func(shard shardmap.ShardID) {
+				if shard == 2 && armed.CompareAndSwap(true, false) {
+					g, _ := n.store.Group(2)
+					g.deadlines.mu.Lock()
+					locked <- g
+				}
+			}
+		}
+		n.listen()
+		n.start()
+		c.create(record(2, wholeRing, 1))
+		g := c.leader(2)
+		mustPut(t, g, "before", "v")
+		armed.Store(true)
+		put := brief("a", time.Hour)
+		done := make(chan error, 1)
+		g.Propose(&Write{Ops: []state.Op{put}, Deadline: time.Now().Add(time.Minute),
+			Done: func(_ []state.Result, _ uint64, err error) { done <- err }})
+		<-locked
+		// Whoever would note it waits now, and time stands still for that long.
+		key := state.DataKey(nil, state.SlotFor(2, put.Key), put.Key)
+		indexed := false
+		for tries := 0; !indexed && tries < 1<<20; tries++ {
+			var err error
+			if _, indexed, err = (kvReader{g.store.state}).Get(key); err != nil {
+				t.Error(err)
+			}
+			runtime.Gosched()
+		}
+		g.deadlines.mu.Unlock()
+		if !indexed {
+			t.Error("the deadline is noted before the index has it")
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }
