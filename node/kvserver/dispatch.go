@@ -141,6 +141,8 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 		return kverr.New(kverr.Invalid, "the value has %d bytes; at most %d are allowed", len(op.Value), s.limits.MaxValueBytes)
 	case len(op.Value) > 0 && verb != VerbPut:
 		return kverr.New(kverr.Invalid, "a %s carries no value", verb)
+	case op.Txn != nil && verb != VerbTxn: // what it touches would not be what is authorized
+		return kverr.New(kverr.Invalid, "a %s carries no transaction", verb)
 	}
 	if verb != VerbGet {
 		if err := checkRequest(op, c); err != nil {
@@ -153,7 +155,7 @@ func (s *Server) check(ctx context.Context, op *kvv1.Operation, c *caller) error
 	if s.opts.Authorize == nil {
 		return nil
 	}
-	if op.Txn != nil {
+	if verb == VerbTxn {
 		return s.authorizeTxn(ctx, op.Txn)
 	}
 	return s.opts.Authorize(ctx, verb, key)

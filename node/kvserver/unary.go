@@ -126,12 +126,17 @@ func (s *Server) call(ctx context.Context, op *kvv1.Operation) (*kvv1.Answer, er
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer s.untilCut(cancel)()
 	a := s.serveOrForward(ctx, op)
-	if value := len(a.Value); value > 0 { // until the handler returns; then it is gRPC's
-		if !s.held.take(value, 0) {
+	if value := valueBytes(a); value > 0 { // until the handler returns; then it is gRPC's
+		switch {
+		case s.held.take(value, 0):
+			defer s.held.add(-value)
+		case op.Kind == kvv1.OperationKind_OPERATION_KIND_GET:
 			s.refusedFull()
 			return nil, wire.StatusFromError(s.full())
+		default: // it was applied
+			s.refusedFull()
+			a.Previous, a.Leaves, a.DetailDropped = nil, nil, true
 		}
-		defer s.held.add(-value)
 	}
 	if a.Error != nil {
 		return nil, wire.StatusFromError(wire.ErrorFromProto(a.Error))

@@ -15,6 +15,7 @@ import (
 	"github.com/ringfort/ringfort/api/wire"
 	"github.com/ringfort/ringfort/internal/kverr"
 	"github.com/ringfort/ringfort/raftstore"
+	"github.com/ringfort/ringfort/raftstore/state"
 	"github.com/ringfort/ringfort/shardmap"
 )
 
@@ -425,6 +426,54 @@ func TestAuthorizeSeesEveryLeaf(t *testing.T) {
 		e.server.ServeOperation(context.Background(), get(1, "foo"))
 		if want := []string{"put foo", "get bar", "delete foo", "put foo", "get foo"}; !cmp.Equal(seen, want) {
 			t.Errorf("seen %v", seen)
+		}
+	})
+}
+
+// What is authorized is what is done: an operation that brings a transaction without
+// being one would be asked about the transaction's keys, and done to its own.
+func TestOnlyTransactionsBringTransactions(t *testing.T) {
+	denied := func(_ context.Context, _ Verb, key []byte) error {
+		if string(key) == "{foo}secret" {
+			return kverr.New(kverr.Invalid, "not yours")
+		}
+		return nil
+	}
+	inBubble(t, func(o *Options) { o.Authorize = denied }, func(e *env) {
+		e.upper.data["{foo}secret"] = raftstore.Value{Found: true, Version: 1, Data: []byte("v")}
+		cover := &kvv1.Txn{Then: []*kvv1.Leaf{{Kind: kvv1.OperationKind_OPERATION_KIND_GET, Key: []byte("{foo}mine")}}}
+		ops := []*kvv1.Operation{put(1, "{foo}secret", "mine"), get(2, "{foo}secret"), del(3, "{foo}secret"), get(4, "{foo}secret")}
+		for _, op := range ops {
+			op.Txn = cover
+		}
+		ops[3].Txn = new(kvv1.Txn)
+		a := e.open().do(ops...)
+		for id := range a {
+			wantKind(t, a[id], kverr.Invalid, "no transaction")
+		}
+		if n := len(e.upper.writes) + len(e.upper.reads); n != 0 {
+			t.Errorf("%d batches reached the shard", n)
+		}
+	})
+}
+
+// What a transaction brings back counts, and a call that finds no room for it loses
+// that and no more: it was applied.
+func TestACallIsChargedWithWhatItBringsBack(t *testing.T) {
+	small := func(o *Options) { o.Limits.MaxHeldBytes, o.Limits.MaxInFlightBytes = 8*mib, 8*mib }
+	inBubble(t, small, func(e *env) {
+		e.upper.onWrite = func(w *raftstore.Write) {
+			big := state.Value{Version: 1, Data: make([]byte, 5*mib)}
+			w.Done([]state.Result{{Verdict: state.Applied, Version: 9, Detail: &state.Detail{
+				Leaves: []state.Leaf{{Found: true, Value: big}, {Found: true, Value: big}}}}}, 9, nil)
+		}
+		leaf := &kvv1.Leaf{Kind: kvv1.OperationKind_OPERATION_KIND_GET, Key: []byte("foo")}
+		r, err := e.client.Txn(context.Background(), &kvv1.TxnRequest{Txn: &kvv1.Txn{Then: []*kvv1.Leaf{leaf, leaf}}})
+		if err != nil || !r.DetailDropped || len(r.Leaves) != 0 || r.Version != 9 {
+			t.Errorf("%d leaves of version %d, dropped %t, %v", len(r.GetLeaves()), r.GetVersion(), r.GetDetailDropped(), err)
+		}
+		if held := e.server.HeldBytes(); held != 0 {
+			t.Errorf("%d bytes are held by nobody", held)
 		}
 	})
 }
