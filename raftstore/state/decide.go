@@ -64,17 +64,19 @@ func (m *Machine) decide(b Batch, slot shardmap.Slot, op *Op) (Result, error) {
 	return res, d.write(version)
 }
 
+// lookAll ends where the values are too large for a decision: reading on, up to
+// MaxTxnOps values of MaxValueBytes, would hold up every replica's apply loop.
 func (d *decision) lookAll(op *Op) error {
 	if op.Kind != OpTxn {
 		return d.look(op.Key)
 	}
-	for i := range op.Txn.Compares {
+	for i := 0; i < len(op.Txn.Compares) && !d.tooLarge(); i++ {
 		if err := d.look(op.Txn.Compares[i].Key); err != nil {
 			return err
 		}
 	}
 	for _, leaves := range [][]Op{op.Txn.Then, op.Txn.Else} {
-		for i := range leaves {
+		for i := 0; i < len(leaves) && !d.tooLarge(); i++ {
 			if err := d.look(leaves[i].Key); err != nil {
 				return err
 			}

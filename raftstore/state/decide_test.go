@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -213,5 +214,33 @@ func TestATransactionMeetsBoundedValues(t *testing.T) {
 			t.Errorf("%s: wrote %t", name, wrote)
 		}
 		delete(s, string(DataKey(nil, SlotFor(fullRecord().Shard, []byte("k")), []byte("{k}4"))))
+	}
+}
+
+// A transaction that finds too much reads no further: a thousand large values would
+// hold up the apply loop of every replica.
+func TestATransactionThatFindsTooMuchEnds(t *testing.T) {
+	m, s := newMachine(t, fullRecord(), defaultLimits), make(store)
+	large := string(bytes.Repeat([]byte("x"), MaxTxnRead/2))
+	var compares []Compare
+	var leaves []Op
+	for i := range 12 {
+		key := fmt.Sprint("{k}", i)
+		apply(t, m, s, Entry{ShardTime: 10, Ops: []Op{put(key, large, RequestID{})}})
+		if i < 6 {
+			compares = append(compares, Compare{Kind: ComparePresent, Key: []byte(key)})
+		} else {
+			leaves = append(leaves, Op{Kind: OpGet, Key: []byte(key)})
+		}
+	}
+	for name, tc := range map[string]Op{
+		"compares": {Kind: OpTxn, Key: []byte("{k}0"), Txn: &Txn{Compares: compares}},
+		"leaves":   {Kind: OpTxn, Key: []byte("{k}0"), Txn: &Txn{Then: leaves[:1], Else: leaves[1:]}},
+	} {
+		b := newBatch(s)
+		res, err := m.decide(b, SlotFor(fullRecord().Shard, []byte("{k}0")), &tc)
+		if err != nil || res.Verdict != TxnTooLarge || b.reads != 3 {
+			t.Errorf("%s: %v after %d reads, %v", name, res.Verdict, b.reads, err)
+		}
 	}
 }
