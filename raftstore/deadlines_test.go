@@ -125,6 +125,33 @@ func TestDueKeysAreSwept(t *testing.T) {
 	})
 }
 
+// Many keys that are due at once are gone within the second, too.
+func TestManyDueKeysAreSweptInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTestCluster(t, 1)
+		defer c.stop()
+		c.create(record(2, wholeRing, 1))
+		g := c.leader(2)
+		const n = 12 * expireBatch
+		ops := make([]state.Op, n)
+		for i := range ops {
+			ops[i] = brief(fmt.Sprint("k", i), 5*time.Second)
+		}
+		done := make(chan error, 1)
+		g.Propose(&Write{Ops: ops, Deadline: time.Now().Add(time.Minute), Done: func(_ []state.Result, _ uint64, err error) { done <- err }})
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if got := indexed(t, g); got != n {
+			t.Fatalf("%d entries in the index", got)
+		}
+		time.Sleep(6*time.Second + 5*time.Millisecond)
+		if got := indexed(t, g); got != 0 {
+			t.Errorf("%d of %d keys are there a second after their deadline", got, n)
+		}
+	})
+}
+
 // Who leads after a restart of everybody, or after a failover, knows what is due
 // from the index; nobody told it.
 func TestDueKeysAreSweptByALaterLeader(t *testing.T) {

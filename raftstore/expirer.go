@@ -14,6 +14,9 @@ const (
 	// expireBatch is how many due entries of a shard one proposal sweeps. One is
 	// under way at a time, so expiry never takes the shard's queue.
 	expireBatch = 512
+	// expirePause is between two sweeps of a shard that has more due than one takes:
+	// some ten thousand keys a second, and time for the writes of others.
+	expirePause = 10 * time.Millisecond
 	// expirePatience is how long a sweep waits for its turn.
 	expirePatience = 2 * time.Second
 )
@@ -23,6 +26,7 @@ const (
 // its pace plus a proposal.
 type expirer struct {
 	store   *Store
+	soon    chan struct{} // capacity 1: a group's sweepMore is set
 	expired atomic.Uint64 // keys, by sweeps proposed here
 }
 
@@ -34,10 +38,30 @@ func (e *expirer) run() {
 		case <-e.store.stopSweep:
 			return
 		case <-tick.C:
+			for _, g := range e.store.Groups() {
+				e.look(g)
+			}
+		case <-e.soon:
+			if !e.pause() {
+				return
+			}
+			for _, g := range e.store.Groups() {
+				if g.sweepMore.Swap(false) {
+					e.look(g)
+				}
+			}
 		}
-		for _, g := range e.store.Groups() {
-			e.look(g)
-		}
+	}
+}
+
+func (e *expirer) pause() bool {
+	timer := time.NewTimer(expirePause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-e.store.stopSweep:
+		return false
 	}
 }
 
@@ -109,6 +133,10 @@ func (e *expirer) done(g *Group, slots []slotDeadline, results []state.Result, e
 		}
 	}
 	g.sweeping.Store(false)
+	if !again && len(results) >= expireBatch { // there is more: late is late by this, too
+		g.sweepMore.Store(true)
+		signal(e.soon)
+	}
 }
 
 func (e *expirer) trouble(g *Group, err error) {

@@ -33,6 +33,7 @@ type Group struct {
 
 	deadlines deadlines   // of the shard's keys
 	sweeping  atomic.Bool // a sweep of due keys is under way
+	sweepMore atomic.Bool // more was due than one sweep takes
 	changes   *ring       // what it did lately, for those who watch
 
 	queue   *writeQueue

@@ -105,7 +105,7 @@ func Open(o Options) (*Store, error) {
 	s.writes.maxOps, s.writes.maxBytes = int64(o.MaxNodeQueuedOps), o.MaxNodeQueuedBytes
 	s.reads.maxOps = int64(o.MaxNodeQueuedReads)
 	s.flusher, s.inspector, s.watchdog = newFlusher(s), newInspector(s), newWatchdog(s)
-	s.expirer = &expirer{store: s}
+	s.expirer = &expirer{store: s, soon: make(chan struct{}, 1)}
 	s.trickle = newTrickle()
 	s.watchShare.Store(min(o.WatchBytesPerShard, o.MaxWatchBytes))
 	if err := s.openDatabases(); err != nil {
