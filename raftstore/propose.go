@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/ringfort/ringfort/internal/kverr"
@@ -171,7 +172,7 @@ func (g *Group) propose(t *tenure, calls []*writeCall, bytes int) *proposal {
 	for _, c := range calls {
 		entry.Ops = append(entry.Ops, c.Ops...)
 	}
-	data := entry.AppendTo(make([]byte, 0, bytes+entryOverhead))
+	data := encode(&entry, bytes)
 
 	p := &proposal{id: entry.Proposal, term: t.term, calls: calls, bytes: len(data), applied: make(chan struct{})}
 	// Answerable first, then findable: a call that another term's entry drops from
@@ -197,6 +198,17 @@ func (g *Group) propose(t *tenure, calls []*writeCall, bytes int) *proposal {
 
 // entryOverhead covers an entry's header.
 const entryOverhead = 128
+
+// encode returns an entry in memory of about its own size: caches, logs and rings
+// keep it and count its length, and the bound by which it is encoded may be many
+// times that, for a transaction of small parts.
+func encode(e *state.Entry, bound int) []byte {
+	data := e.AppendTo(make([]byte, 0, bound+entryOverhead))
+	if cap(data) > 2*len(data)+4<<10 {
+		return bytes.Clone(data)
+	}
+	return data
+}
 
 // stamp takes shard time from the tenure's clock, after a clock round when the
 // clock asks for one.

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -224,6 +225,7 @@ func (b *readBacklog) deposed(err error) {
 // that waited in vain for a quorum.
 func (b *readBacklog) expire(now time.Time, late func() error) {
 	b.mu.Lock()
+	b.pruneLocked()
 	any := false
 	for c := range b.mu.open {
 		if now.After(c.Deadline) {
@@ -250,6 +252,23 @@ func (b *readBacklog) refuse(err error, which func(*readCall) bool) {
 	for _, c := range gone {
 		c.refuse(phaseBusy, err)
 	}
+}
+
+// pruneLocked drops what is parked and has its answer: a replica that does not get
+// on keeps what it parks, and reads go on coming to it.
+func (b *readBacklog) pruneLocked() {
+	rest := b.mu.parked[:0]
+	for _, p := range b.mu.parked {
+		p.calls = slices.DeleteFunc(p.calls, func(c *readCall) bool {
+			_, open := b.mu.open[c]
+			return !open
+		})
+		if len(p.calls) > 0 {
+			rest = append(rest, p)
+		}
+	}
+	clear(b.mu.parked[len(rest):])
+	b.mu.parked = rest
 }
 
 // close refuses every read that is not being executed, and all that come.
