@@ -48,8 +48,8 @@
 //
 // A Watch is a stream of what one replica applies, of which the node remembers a
 // bounded part. Frames end between versions, and each says up to where all was sent.
-// A watch without changes sends a mark each second, but only after the replica has
-// learnt that it is not cut off; when it does not know that for 3 s the watch ends
+// A watch sends a mark each second in which it has nothing else to send. Where nothing
+// happens at all that is only after the replica has learnt that it is not cut off; when it does not know that for 3 s the watch ends
 // (P6). A client that reads slowly falls behind what is remembered and is told
 // Compacted; one that takes nothing for StallTimeout is told Overloaded. Each watch
 // looks at each change of its shard.
