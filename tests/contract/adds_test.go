@@ -163,7 +163,7 @@ func untilAnswered(ctx context.Context, r *rand.Rand, call func(context.Context)
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("no answer in %v: %w", everyAnswer, err)
+			return fmt.Errorf("no answer in all the time there was: %w", err)
 		case errors.Is(err, client.ErrTimeout), errors.Is(err, client.ErrUnavailable), errors.Is(err, client.ErrInDoubt),
 			errors.Is(err, client.ErrOverloaded):
 			// Once more.

@@ -58,6 +58,16 @@ func TestTheJudge(t *testing.T) {
 	if _, err := v.event(put(p, 11)); err != nil {
 		t.Error(err)
 	}
+	if _, err := v.event(put("put/2/2", 6)); err == nil {
+		t.Error("nothing was reset of this key")
+	}
+	v.forget(func(key string) bool { return key == "put/3/3" })
+	if _, err := v.event(put("put/3/3", 6)); err != nil {
+		t.Error(err)
+	}
+	if _, err := v.event(put("put/4/4", 6)); err == nil {
+		t.Error("nothing was reset of this key")
+	}
 	if err := v.item(client.Item{Key: p, Value: valueOf(p, 9)}); err == nil {
 		t.Error("a reset goes back in time")
 	}

@@ -3,6 +3,7 @@ package contract
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -73,6 +74,9 @@ type view struct {
 	events int  // judged
 	resets int  // of resets whose last part has come
 	open   bool // a reset is not through
+	// void says of which keys something may be known to others that this view was
+	// never shown: a key that is not in keys is vague then.
+	void []func(key string) bool
 }
 
 // known is what a view knows of a key.
@@ -87,7 +91,7 @@ func newView() *view { return &view{keys: map[string]*known{}} }
 func (v *view) of(key string) *known {
 	k := v.keys[key]
 	if k == nil {
-		k = &known{}
+		k = &known{vague: slices.ContainsFunc(v.void, func(covers func(string) bool) bool { return covers(key) })}
 		v.keys[key] = k
 	}
 	return k
@@ -144,11 +148,7 @@ func (v *view) event(e client.Event) (number int, err error) {
 
 func (v *view) reset(ch client.Changes) error {
 	if ch.First {
-		for key, k := range v.keys {
-			if ch.Covers(key) {
-				k.vague = true
-			}
-		}
+		v.forget(ch.Covers)
 	}
 	v.open = !ch.Last
 	if ch.Last {
@@ -160,6 +160,16 @@ func (v *view) reset(ch client.Changes) error {
 		}
 	}
 	return nil
+}
+
+// forget makes vague what a reset or a scan is to tell anew.
+func (v *view) forget(covers func(key string) bool) {
+	v.void = append(v.void, covers)
+	for key, k := range v.keys {
+		if covers(key) {
+			k.vague = true
+		}
+	}
 }
 
 // item takes what a scan or a reset found.
