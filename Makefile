@@ -37,6 +37,10 @@ sim: ## run N random simulator scenarios from SEED (N=100 SEED=1)
 damage: ## damage files of a stopped node; N=trials SEED=first
 	$(GO) test -count=1 -v -timeout 120m ./tests/damage -damage.n $(or $(N),200) -damage.seed $(or $(SEED),1)
 
+.PHONY: contract
+contract: ## counters and watches through kill -9 and lost answers (ADDS=100000 EVENTS=1000000 SEED=drawn)
+	$(GO) test -count=1 -v -timeout 60m ./tests/contract -contract.adds $(or $(ADDS),100000) -contract.events $(or $(EVENTS),1000000) -contract.seed $(or $(SEED),0)
+
 .PHONY: fault-disk
 fault-disk: ## let disks of real nodes hang and run full; needs root, takes two minutes
 	$(GO) test -count=1 -v -timeout 15m ./tests/disk -disk.faults
