@@ -33,6 +33,7 @@ func FromNow() WatchOption { return watchOption(func(c *watchConfig) { c.now = t
 // continues behind that without a gap.
 func WithResync() WatchOption { return watchOption(func(c *watchConfig) { c.resync = true }) }
 
-// WithProgress makes the loop also get Progress, about once a second and shard:
-// a token that is fresh even if no watched key changes.
+// WithProgress makes the loop also get Progress, about once a second for each
+// shard that was written to meanwhile: a token that is fresh even if no watched key
+// changes. A quiet shard brings none; the token that there is stays good.
 func WithProgress() WatchOption { return watchOption(func(c *watchConfig) { c.progress = true }) }
