@@ -396,7 +396,7 @@ func TestRollingRestartStopsWithoutLeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := wantStates(t, c, "n1=running n2=running n3=running")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	var missing *NotReadyError
 	if err := c.RollingRestart(ctx, cfg); !errors.As(err, &missing) || !strings.Contains(err.Error(), "n1: after its restart, 1 of 3") {
