@@ -40,6 +40,7 @@ func TestReadIndex(t *testing.T) {
 		first := readIndex(n1, "n2", []uint64{7, 9}, time.Second)
 		second := readIndex(n1, "n2", []uint64{7, 9}, 2*time.Second)
 		time.Sleep(500 * time.Millisecond)
+		synctest.Wait() // the race detector knows of it, not of the sleep
 		answers[1](0, 20)
 		if got := <-second; got.err != nil || fmt.Sprint(got.of) != "[0 20]" {
 			t.Errorf("the second question: %+v", got)
