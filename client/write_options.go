@@ -57,8 +57,9 @@ func KeepTTL() WriteOption {
 
 // WithRequestID gives the write an identity that outlives this client: repeated
 // under the same id, even by another process, it takes effect at most once. The
-// write must be the same each time; another one under a used id is answered
-// with the first one's answer.
+// write must be the same each time: an id is remembered by the shard of the key, so
+// another write under a used id is lost, with the first one's answer, if it goes to
+// the same shard, and applied if it goes to another.
 func WithRequestID(id RequestID) WriteOption {
 	return writeOption(func(p *params) { p.used |= optIdentity; p.given, p.identity = id, identityGiven })
 }

@@ -100,18 +100,19 @@ func (d diskSpace) problems(node string) []problem {
 func (s *clusterStatus) findProblems() []problem {
 	all := []problem{}
 	hangs := make(map[string]bool)
+	var away []string
 	for _, n := range s.Nodes {
 		if !n.Reachable {
-			all = append(all, problem{What: n.Name + " is not reachable"})
+			away = append(away, n.Name)
+			all = append(all, problem{
+				What: n.Name + " is not reachable",
+				Hint: "start kvnode there again, or look at its log and at the network between; kvctl local up starts nodes of this machine",
+			})
 		}
 		all = append(all, n.problems(n.Name)...)
 		hangs[n.ID] = n.Hangs
 	}
-	for _, shard := range s.Shards {
-		if shard.Leader == nil || !shard.Ready {
-			all = append(all, problem{What: fmt.Sprintf("shard %d has no leader that serves", shard.ID)})
-		}
-	}
+	all = append(all, s.unserved(away)...)
 	if len(s.Shards) == 0 {
 		all = append(all, problem{What: "it has no shards"})
 	}
@@ -174,3 +175,28 @@ func (s *clusterStatus) leaderless() string {
 
 // node is the name of the replica's node, or what there is instead of one.
 func (r replicaStatus) node() string { return cmp.Or(r.Node, shardmap.NodeID(r.NodeID).Short()) }
+
+// unserved is the shards that nobody serves, as one problem, and what may be the
+// reason; away are the nodes that cannot be reached.
+func (s *clusterStatus) unserved(away []string) []problem {
+	var ids []string
+	for _, shard := range s.Shards {
+		if shard.Leader == nil || !shard.Ready {
+			ids = append(ids, fmt.Sprint(shard.ID))
+		}
+	}
+	hint := "an election takes a second or two: look again; then kvctl cluster shards shows each replica"
+	if len(away) > 0 {
+		hint = "a shard needs a majority of its replicas: bring back " + strings.Join(away, " or ") +
+			", unless an election is going on, which takes a second or two"
+	}
+	switch n := len(ids); {
+	case n == 0:
+		return nil
+	case n == 1:
+		return []problem{{What: "shard " + ids[0] + " has no leader that serves", Hint: hint}}
+	case n <= 3:
+		return []problem{{What: "shards " + strings.Join(ids, ", ") + " have no leader that serves", Hint: hint}}
+	}
+	return []problem{{What: fmt.Sprintf("%d of %d shards have no leader that serves", len(ids), len(s.Shards)), Hint: hint}}
+}

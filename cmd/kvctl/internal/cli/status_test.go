@@ -46,6 +46,8 @@ func TestStatusTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `cluster c1: n10 is not reachable; shard 3 has no leader that serves
+hint: start kvnode there again, or look at its log and at the network between; kvctl local up starts nodes of this machine
+hint: a shard needs a majority of its replicas: bring back n10, unless an election is going on, which takes a second or two
 map epoch 7, replication factor 3
 
 NODE  ID        ADDRESS  STATE      REPLICAS  LEADERS  VERSION  NOTE
@@ -215,6 +217,21 @@ func TestK1_GetPrintsTheBareValue(t *testing.T) {
 		item := client.Item{Key: "k", Value: []byte(c.value), Version: 5, Served: served}
 		if err := a.printItem(coding{}, item, client.Token{}); err != nil || out.String() != c.want {
 			t.Errorf("%s %q: %q, %v", c.output, c.value, out.String(), err)
+		}
+	}
+}
+
+// With many shards the headline stays a line.
+func TestManyShardsWithoutALeaderAreCounted(t *testing.T) {
+	s := &clusterStatus{Shards: make([]shardStatus, 7)}
+	for n, want := range map[int]string{
+		1: "shard 0 has no leader that serves", 3: "shards 0, 0, 0 have no leader that serves", 7: "7 of 7 shards have no leader that serves",
+	} {
+		for i := range s.Shards {
+			s.Shards[i].Leader, s.Shards[i].Ready = &nodeRef{}, i >= n
+		}
+		if got := s.unserved(nil); len(got) != 1 || got[0].What != want || got[0].Hint == "" {
+			t.Errorf("%d shards: %+v", n, got)
 		}
 	}
 }
