@@ -158,12 +158,7 @@ func (s *clusterStatus) hints() []string {
 // leaderless names the shards without a leader that serves; empty if all have
 // one.
 func (s *clusterStatus) leaderless() string {
-	var ids []string
-	for _, shard := range s.Shards {
-		if shard.Leader == nil || !shard.Ready {
-			ids = append(ids, fmt.Sprint(shard.ID))
-		}
-	}
+	ids := s.unservedIDs()
 	switch {
 	case len(s.Shards) == 0:
 		return "it has no shards"
@@ -173,18 +168,23 @@ func (s *clusterStatus) leaderless() string {
 	return ""
 }
 
+// unservedIDs are the shards without a leader that serves.
+func (s *clusterStatus) unservedIDs() (ids []string) {
+	for _, shard := range s.Shards {
+		if shard.Leader == nil || !shard.Ready {
+			ids = append(ids, fmt.Sprint(shard.ID))
+		}
+	}
+	return ids
+}
+
 // node is the name of the replica's node, or what there is instead of one.
 func (r replicaStatus) node() string { return cmp.Or(r.Node, shardmap.NodeID(r.NodeID).Short()) }
 
 // unserved is the shards that nobody serves, as one problem, and what may be the
 // reason; away are the nodes that cannot be reached.
 func (s *clusterStatus) unserved(away []string) []problem {
-	var ids []string
-	for _, shard := range s.Shards {
-		if shard.Leader == nil || !shard.Ready {
-			ids = append(ids, fmt.Sprint(shard.ID))
-		}
-	}
+	ids := s.unservedIDs()
 	hint := "an election takes a second or two: look again; then kvctl cluster shards shows each replica"
 	if len(away) > 0 {
 		hint = "a shard needs a majority of its replicas: bring back " + strings.Join(away, " or ") +
